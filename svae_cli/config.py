@@ -1,0 +1,114 @@
+"""Settings of a model and of its training: the one source of defaults. A field that is None is chosen from the data."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from svae_cli.errors import UsageError
+
+RecognitionKind = Literal["auto", "linear", "mlp", "conv"]
+DecoderKind = Literal["auto", "linear", "mlp", "conv"]
+LikelihoodKind = Literal["auto", "gaussian", "poisson", "bernoulli", "student-t"]
+PosteriorKind = Literal["svae", "rnn-mf", "rnn-ar-linear", "rnn-ar", "tcn"]
+MaskPattern = Literal["auto", "none", "mixed", "window", "point", "channel", "tail"]
+SplitKind = Literal["auto", "series", "time"]
+Standardization = Literal["channel", "none"]
+StartKind = Literal["linear", "random"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what is trained and how, apart from the data.
+
+    The model file keeps a fully resolved copy: no None and no "auto" is left in it.
+
+    Attributes:
+        latent_dim: latent states K; None lets the linear start choose.
+        hidden: widths of the hidden layers of the networks.
+        recognition: network from observations to potentials.
+        decoder: network from latent states to observations.
+        likelihood: distribution of an observation given the latent state.
+        posterior: family of the approximate posterior; "svae" is the paper's.
+        stable: hold the dynamics' largest singular value at 1 or below.
+        window: steps in a training window; None chooses from the series' lengths.
+        batch_size: windows in a batch; None chooses.
+        epochs: longest training of the full model, in passes over the data; None chooses from the data's size.
+        learning_rate: of the networks; the prior's rate is ``prior_learning_rate``.
+        prior_learning_rate: of the dynamics' parameters.
+        patience: validation rounds without improvement before training stops.
+        mask_pattern: which part of a window is hidden from recognition while it is still scored (section 5 of
+            docs/model.md).
+        mask_rate: share of the values hidden.
+        start: "linear" begins with the best linear-Gaussian model, "random" with nothing.
+        standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
+        val_fraction: share of the data held out to choose the stopping time.
+        split: hold out whole series, or the last part in time of each.
+        clip_norm: gradients with a larger global norm are scaled down to it.
+        kl_warmup: steps over which the weight of the KL term rises from 0 to 1.
+        precision: float32 or float64 arithmetic.
+        seed: every random choice follows from it.
+        time_limit: seconds after which training stops with the best model so far; None has no limit.
+    """
+
+    latent_dim: int | None = None
+    hidden: tuple[int, ...] = (64, 64)
+    recognition: RecognitionKind = "auto"
+    decoder: DecoderKind = "auto"
+    likelihood: LikelihoodKind = "auto"
+    posterior: PosteriorKind = "svae"
+    stable: bool = False
+    window: int | None = None
+    batch_size: int | None = None
+    epochs: int | None = None
+    learning_rate: float = 1e-3
+    prior_learning_rate: float = 1e-3
+    patience: int = 10
+    mask_pattern: MaskPattern = "auto"
+    mask_rate: float = 0.3
+    start: StartKind = "linear"
+    standardize: Standardization = "channel"
+    val_fraction: float = 0.1
+    split: SplitKind = "auto"
+    clip_norm: float = 10.0
+    kl_warmup: int = 0
+    precision: Literal["float32", "float64"] = "float32"
+    seed: int = 0
+    time_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("latent_dim", "window", "batch_size", "epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{_flag(name)} is {value}; expected 1 or more")
+        if not all(width >= 1 for width in self.hidden):
+            raise UsageError(f"--hidden is {','.join(map(str, self.hidden))}; expected widths of 1 or more")
+        if not 0 <= self.mask_rate < 1:
+            raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(f"--val-fraction is {self.val_fraction}; expected between 0 and 1")
+        for name in ("learning_rate", "prior_learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{_flag(name)} is {getattr(self, name)}; expected more than 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values, as the model file and ``--json`` show it."""
+        return {f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "Settings":
+        """The inverse of ``to_json``; unknown names are an error.
+
+        Raises:
+            UsageError: a name that is not a setting.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(plain) - known):
+            raise UsageError(f"unknown setting {unknown[0]!r}", hint=f"one of {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+
+    def changed(self, **changes: Any) -> "Settings":
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

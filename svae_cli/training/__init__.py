@@ -1,0 +1,1 @@
+"""Fitting: the linear start, the objective and the training loop."""
