@@ -1,14 +1,14 @@
 """The errors that a user can mend, each with the exit code of the process.
 
-    SvaeError               1   (the base; anything else that escapes is a bug in svae)
-    ├── UsageError          2   the command line does not make sense
-    ├── DataError           3   the input data are unusable
-    ├── ModelError          4   the model file is unusable, or does not fit the data
-    ├── NumericalError      5   the computation left the finite numbers
-    ├── OutputError         6   the output was refused or could not be written
-    ├── DeviceError         7   device or memory
-    ├── ThresholdError      8   a ``--fail-under`` was not met
-    └── Interrupted   130/143   stopped by a signal, work saved
+SvaeError               1   (the base; anything else that escapes is a bug in svae)
+├── UsageError          2   the command line does not make sense
+├── DataError           3   the input data are unusable
+├── ModelError          4   the model file is unusable, or does not fit the data
+├── NumericalError      5   the computation left the finite numbers
+├── OutputError         6   the output was refused or could not be written
+├── DeviceError         7   device or memory
+├── ThresholdError      8   a ``--fail-under`` was not met
+└── Interrupted   130/143   stopped by a signal, work saved
 """
 
 

@@ -102,9 +102,7 @@ class SeriesSet:
             lengths=tuple(self.lengths[i] for i in chosen),
             input_lengths=tuple(self.input_lengths[i] for i in chosen) if self.input_lengths else (),
             fetch=lambda i, start, stop: fetch(chosen[i], start, stop),
-            fetch_inputs=None
-            if fetch_inputs is None
-            else lambda i, start, stop: fetch_inputs(chosen[i], start, stop),
+            fetch_inputs=None if fetch_inputs is None else lambda i, start, stop: fetch_inputs(chosen[i], start, stop),
         )
 
     def between(self, starts: Sequence[int], stops: Sequence[int]) -> "SeriesSet":
