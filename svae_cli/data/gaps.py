@@ -58,8 +58,8 @@ def hide(
 
 def _lengths(seen: Bool[np.ndarray, "series time channel"]) -> Int[np.ndarray, " series"]:
     """Steps up to the last one with a value."""
-    any_seen = seen.any(axis=2)
-    return np.where(any_seen.any(axis=1), seen.shape[1] - np.argmax(any_seen[:, ::-1], axis=1), 0)
+    stop = np.arange(1, seen.shape[1] + 1)
+    return np.max(np.where(np.any(seen, axis=2), stop, 0), axis=1)
 
 
 def _share(lengths: np.ndarray, share: float) -> np.ndarray:
