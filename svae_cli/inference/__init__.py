@@ -1,0 +1,16 @@
+"""Exact inference in a linear-Gaussian chain: arrays in, arrays out; no files, no networks."""
+
+from svae_cli.inference.gaussian import Gaussian, Potential
+from svae_cli.inference.prior import LinearGaussianPrior
+from svae_cli.inference.smooth import Posterior, kl_divergence, log_normalizer, sample, smooth
+
+__all__ = [
+    "Gaussian",
+    "LinearGaussianPrior",
+    "Posterior",
+    "Potential",
+    "kl_divergence",
+    "log_normalizer",
+    "sample",
+    "smooth",
+]
