@@ -1,0 +1,1 @@
+"""Everything that touches a file: the only place that imports h5py."""

@@ -1,0 +1,137 @@
+"""Outputs that appear whole or not at all: a temporary file beside the target, flush, fsync, rename."""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from svae_cli.errors import OutputError
+
+STDOUT = Path("-")
+"""The target that means standard output."""
+
+
+def check_target(target: Path, *, force: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse early, before any work is done, a target that could not or must not be written.
+
+    Args:
+        target: the file to write; ``-`` is standard output.
+        force: whether an existing file may be replaced.
+        inputs: files that are being read; they are never replaced, not even by force.
+
+    Raises:
+        OutputError: the target exists, is an input, or its folder is not there or cannot be written.
+    """
+    if target == STDOUT:
+        return
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder", hint="name a file")
+    if any(_same_file(target, other) for other in inputs):
+        raise OutputError(f"{target} is the input itself, which is never changed", hint="choose another name with -o")
+    if target.is_file() and not force:
+        raise OutputError(f"{target} exists", hint="add --force to replace it, or choose another name with -o")
+    folder = target.resolve().parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist", hint=f"mkdir -p {folder}")
+    if not _is_special(target) and not os.access(folder, os.W_OK):
+        raise OutputError(f"the folder {folder} cannot be written", hint="choose another place with -o")
+
+
+@contextmanager
+def replacing(target: Path, *, force: bool) -> Iterator[Path]:
+    """Give a path to write to; it takes the target's place when the block ends without an error.
+
+    A failure of any kind leaves what was there before, and no temporary file. Devices and pipes, and ``-``, receive
+    the finished bytes instead of being renamed over.
+
+    Raises:
+        OutputError: the target is refused (see ``check_target``) or the writing failed, such as on a full disk.
+    """
+    check_target(target, force=force)
+    through = target == STDOUT or _is_special(target)
+    final = target if through else Path(os.path.realpath(target))
+    temporary = _temporary_beside(final, elsewhere=through)
+    try:
+        yield temporary
+        with _told_as_output_error(target):
+            _settle(temporary, final, through=through)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Translate the errors of a failed write inside the block; nothing but writing belongs in it.
+
+    Raises:
+        OutputError: the system or HDF5 could not write.
+    """
+    with _told_as_output_error(target):
+        yield
+
+
+@contextmanager
+def _told_as_output_error(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError) as problem:  # h5py says RuntimeError where HDF5 gives no errno
+        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        raise OutputError(
+            f"{target} could not be written: {reason}", hint="free some space or choose another place with -o"
+        ) from problem
+
+
+def _temporary_beside(final: Path, *, elsewhere: bool) -> Path:
+    folder = tempfile.gettempdir() if elsewhere else str(final.parent)
+    with _told_as_output_error(final):
+        handle, name = tempfile.mkstemp(prefix=f".{final.name.strip('.')[:40]}.", suffix=".part", dir=folder)
+        os.close(handle)
+    return Path(name)
+
+
+def _settle(temporary: Path, final: Path, *, through: bool) -> None:
+    if final == STDOUT:
+        with temporary.open("rb") as source:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return
+    if through:
+        with temporary.open("rb") as source, final.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
+        return
+    _sync(temporary)
+    temporary.chmod(stat.S_IMODE(final.stat().st_mode) if final.exists() else 0o666 & ~_umask())
+    temporary.replace(final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _is_special(target: Path) -> bool:
+    return target.exists() and not target.is_file()
