@@ -1,7 +1,8 @@
 """Simple predictions that every model has to beat: for gaps and for the future, each with an honest spread.
 
 A spread is the root mean square error that the same method makes on visible values of the same data: for gaps, on
-values hidden a second time by the same pattern; for the future, on earlier stretches of the series.
+values hidden a second time by the same pattern (a little wide, since two gaps may touch); for the future, on earlier
+stretches of the series.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ Neural Latents Benchmark (Pei et al. 2021).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import gammaln, ndtr, ndtri
 
 from svae_cli.errors import NumericalError
@@ -174,26 +174,32 @@ def pit(truth: Float[np.ndarray, " value"], predicted: Predictive) -> Float[np.n
     return np.bincount((deciles < truth[:, None]).sum(axis=1), minlength=10) / truth.size
 
 
-def bits_per_spike(rates: Float[np.ndarray, "... channel"], counts: Float[np.ndarray, "... channel"]) -> float:
+def bits_per_spike(
+    rates: Float[np.ndarray, "*bin"],
+    counts: Float[np.ndarray, "*bin"],
+    *,
+    channel: Int[np.ndarray, "*bin"] | None = None,
+) -> float:
     """How many bits a spike the rates gain over each channel's own mean count.
 
     Args:
         rates: expected counts a bin; zero is taken as 1e-9.
         counts: observed counts; NaN bins are left out.
+        channel: which channel each bin belongs to; None takes the last axis for the channels.
 
     Raises:
         NumericalError: a rate is not finite, or there is no spike.
     """
-    if not np.isfinite(rates).all():
-        raise NumericalError(f"{int((~np.isfinite(rates)).sum())} of {rates.size} predicted rates are not finite")
-    width = counts.shape[-1]
-    rates, counts = rates.reshape(-1, width).astype(np.float64), counts.reshape(-1, width).astype(np.float64)
+    if bad := int((~np.isfinite(rates)).sum()):
+        raise NumericalError(f"{bad} of {rates.size} predicted rates are not finite")
+    if channel is None:
+        channel = np.broadcast_to(np.arange(counts.shape[-1]), counts.shape)
     seen = np.isfinite(counts)
-    spikes = np.where(seen, counts, 0.0)
+    spikes, which = counts[seen].astype(np.float64), channel[seen]
     total = spikes.sum()
     if total == 0:
         raise NumericalError("there is no spike among the values to score")
-    null = np.maximum(spikes.sum(axis=0) / np.maximum(seen.sum(axis=0), 1), _SMALLEST_RATE)
-    rates = np.maximum(rates, _SMALLEST_RATE)
-    gain = spikes * (np.log(rates) - np.log(null)) - (rates - null)
-    return float(gain[seen].sum() / total / np.log(2))
+    null = np.bincount(which, spikes) / np.maximum(np.bincount(which), 1)
+    null_rate = np.maximum(null, _SMALLEST_RATE)[which]
+    rate = np.maximum(rates[seen].astype(np.float64), _SMALLEST_RATE)
+    return float((spikes * np.log(rate / null_rate) - (rate - null_rate)).sum() / total / np.log(2))
