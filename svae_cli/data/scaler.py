@@ -1,0 +1,77 @@
+"""Scaler: the per-channel change of units between the data's own and the model's."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import DataError
+
+_BLOCK = 65536  # steps read at once, so that a file larger than memory can be measured
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Model units are ``(value - mean) / std``.
+
+    Attributes:
+        mean: in the data's units.
+        std: in the data's units, positive.
+    """
+
+    mean: Float[np.ndarray, " channel"]
+    std: Float[np.ndarray, " channel"]
+
+    def to_model(self, values: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
+        """The data's units to the model's; NaN stays NaN."""
+        return (values - self.mean) / self.std
+
+    def to_data(self, values: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
+        """The model's units to the data's."""
+        return values * self.std + self.mean
+
+    def spread_to_data(self, std: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
+        """A standard deviation from the model's units to the data's."""
+        return std * self.std
+
+    @classmethod
+    def identity(cls, n_channels: int) -> "Scaler":
+        """The scaler that changes nothing, for counts and for ``--standardize none``."""
+        return cls(mean=np.zeros(n_channels), std=np.ones(n_channels))
+
+    @classmethod
+    def measure(cls, data: SeriesSet) -> "Scaler":
+        """Mean and standard deviation of each channel's observed values, in float64, reading block by block.
+
+        A channel that is constant gets a standard deviation of 1.
+
+        Raises:
+            DataError: a channel without any observed value.
+        """
+        count, mean, squares = (np.zeros(data.n_channels) for _ in range(3))
+        for block in _blocks(data):
+            seen = ~np.isnan(block)
+            n = seen.sum(axis=0)
+            centre = np.where(seen, block, 0.0).sum(axis=0) / np.maximum(n, 1)
+            spread = (np.where(seen, block - centre, 0.0) ** 2).sum(axis=0)
+            total = np.maximum(count + n, 1)
+            squares += spread + (centre - mean) ** 2 * count * n / total  # Chan et al. (1979), pairwise update
+            mean += (centre - mean) * n / total
+            count += n
+        if not count.all():
+            empty = [data.channels[d] for d in np.flatnonzero(count == 0)]
+            raise DataError(
+                f"channel {empty[0]!r} has no observed value in the training part"
+                + (f" (nor have {len(empty) - 1} others)" if len(empty) > 1 else ""),
+                where=data.source,
+                hint="leave the channel out of the file, or train on a part where it was recorded",
+            )
+        std = np.sqrt(squares / count)
+        return cls(mean=mean, std=np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0))
+
+
+def _blocks(data: SeriesSet):
+    for i, length in enumerate(data.lengths):
+        for start in range(0, length, _BLOCK):
+            yield data.read(i, start, min(start + _BLOCK, length)).astype(np.float64)

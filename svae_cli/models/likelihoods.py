@@ -1,0 +1,297 @@
+"""Likelihoods: the distribution of one observed value given the decoder's output for it.
+
+The decoder gives one number a channel, the *predictor*. Each likelihood knows the log density given a predictor, its
+expectation when the predictor is Gaussian (exact for a linear decoder), the predictive moments, and its *anchor*: the
+quadratic that the log density makes of the predictor near the channel's usual level, from which the recognition
+network starts.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+_LOG_2PI = float(np.log(2 * np.pi))
+_MAX_LOG_RATE = 12.0  # exp(12) counts a bin: beyond any recording, and far from float32's overflow
+_NODES, _RAW_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
+_WEIGHTS = _RAW_WEIGHTS / _RAW_WEIGHTS.sum()
+
+
+class Anchor(eqx.Module):
+    """A Gaussian stand-in for the likelihood: pseudo-observation ``scale * y - offset`` of ``loadings @ x``.
+
+    Attributes:
+        loadings: one row a channel.
+        scale: factor from values to pseudo-observations.
+        offset: subtracted after scaling.
+        log_precision: log of the pseudo-observation's inverse variance.
+    """
+
+    loadings: Float[Array, "channel state"]
+    scale: Float[Array, " channel"]
+    offset: Float[Array, " channel"]
+    log_precision: Float[Array, " channel"]
+
+
+class GaussianLikelihood(eqx.Module):
+    """y ~ N(predictor, variance), one learned variance a channel.
+
+    Attributes:
+        log_variance: logarithm of the noise variance.
+    """
+
+    log_variance: Float[Array, " channel"]
+
+    def log_prob(self, values: Float[Array, "*n channel"], predictor: Float[Array, "*n channel"]) -> Array:
+        """Log density of each value, in nats."""
+        log_variance = jnp.broadcast_to(self.log_variance, values.shape)
+        return -0.5 * (_LOG_2PI + log_variance + (values - predictor) ** 2 * jnp.exp(-log_variance))
+
+    def expected_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Expectation of ``log_prob`` over a Gaussian predictor, in closed form."""
+        precision = jnp.exp(-jnp.broadcast_to(self.log_variance, values.shape))
+        return self.log_prob(values, mean) - 0.5 * variance * precision
+
+    def predictive_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Log of the density averaged over a Gaussian predictor, in closed form."""
+        total = variance + self.variance(mean)
+        return -0.5 * (_LOG_2PI + jnp.log(total) + (values - mean) ** 2 / total)
+
+    def predictive_moments(
+        self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
+    ) -> tuple[Float[Array, "*n channel"], Float[Array, "*n channel"]]:
+        """Mean and variance of a value under a Gaussian predictor."""
+        return mean, variance + self.variance(mean)
+
+    def mean(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Expected value given the predictor."""
+        return predictor
+
+    def variance(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Variance of a value given the predictor."""
+        return jnp.broadcast_to(jnp.exp(self.log_variance), predictor.shape)
+
+    def sample(self, key: Key[Array, ""], predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """One draw for each predictor."""
+        noise = jax.random.normal(key, predictor.shape, predictor.dtype)
+        return predictor + noise * jnp.sqrt(self.variance(predictor))
+
+    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
+        """The likelihood itself: it is Gaussian already."""
+        return Anchor(loadings=loadings, scale=jnp.ones_like(offset), offset=offset, log_precision=-self.log_variance)
+
+
+class PoissonLikelihood(eqx.Module):
+    """y ~ Poisson(exp(predictor)), counts per bin."""
+
+    def log_prob(self, values: Float[Array, "*n channel"], predictor: Float[Array, "*n channel"]) -> Array:
+        """Log probability of each count, in nats."""
+        log_rate = jnp.minimum(predictor, _MAX_LOG_RATE)
+        return values * log_rate - jnp.exp(log_rate) - jax.scipy.special.gammaln(values + 1)
+
+    def expected_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Expectation of ``log_prob`` over a Gaussian predictor: E[exp(z)] = exp(mean + variance / 2)."""
+        rate = jnp.exp(jnp.minimum(mean + 0.5 * variance, _MAX_LOG_RATE))
+        return values * mean - rate - jax.scipy.special.gammaln(values + 1)
+
+    def predictive_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Log of the probability averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
+        return _log_gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+
+    def predictive_moments(
+        self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
+    ) -> tuple[Float[Array, "*n channel"], Float[Array, "*n channel"]]:
+        """Mean and variance of a count under a Gaussian predictor: those of a Poisson-lognormal."""
+        rate = jnp.exp(jnp.minimum(mean + 0.5 * variance, _MAX_LOG_RATE))
+        return rate, rate + rate**2 * jnp.expm1(jnp.minimum(variance, _MAX_LOG_RATE))
+
+    def mean(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Expected count given the predictor."""
+        return jnp.exp(jnp.minimum(predictor, _MAX_LOG_RATE))
+
+    def variance(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Variance of a count given the predictor: its rate."""
+        return self.mean(predictor)
+
+    def sample(self, key: Key[Array, ""], predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """One draw for each predictor."""
+        return jax.random.poisson(key, self.mean(predictor)).astype(predictor.dtype)
+
+    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
+        """Second-order expansion around the usual log rate: y is a noisy sight of ``rate * (1 + loadings @ x)``."""
+        return Anchor(
+            loadings=loadings,
+            scale=jnp.exp(-offset),
+            offset=jnp.ones_like(offset),
+            log_precision=offset,
+        )
+
+
+class BernoulliLikelihood(eqx.Module):
+    """y in {0, 1} with log odds ``predictor``."""
+
+    def log_prob(self, values: Float[Array, "*n channel"], predictor: Float[Array, "*n channel"]) -> Array:
+        """Log probability of each value, in nats."""
+        return values * predictor - jax.nn.softplus(predictor)
+
+    def expected_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Expectation of ``log_prob`` over a Gaussian predictor, by Gauss-Hermite quadrature."""
+        return _gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+
+    def predictive_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Log of the probability averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
+        return _log_gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+
+    def predictive_moments(
+        self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
+    ) -> tuple[Float[Array, "*n channel"], Float[Array, "*n channel"]]:
+        """Mean and variance of a value under a Gaussian predictor, by Gauss-Hermite quadrature."""
+        p = _gauss_hermite(self.mean, mean, variance)
+        return p, p * (1 - p)
+
+    def mean(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Probability of a one given the predictor."""
+        return jax.nn.sigmoid(predictor)
+
+    def variance(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Variance of a value given the predictor."""
+        p = self.mean(predictor)
+        return p * (1 - p)
+
+    def sample(self, key: Key[Array, ""], predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """One draw for each predictor."""
+        return jax.random.bernoulli(key, self.mean(predictor)).astype(predictor.dtype)
+
+    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
+        """Second-order expansion around the usual log odds."""
+        p = jax.nn.sigmoid(offset)
+        weight = jnp.maximum(p * (1 - p), 1e-3)
+        return Anchor(loadings=loadings, scale=1 / weight, offset=p / weight, log_precision=jnp.log(weight))
+
+
+class StudentTLikelihood(eqx.Module):
+    """y ~ predictor + scale * Student-t, for data with outliers.
+
+    Attributes:
+        log_variance: logarithm of the squared scale.
+        log_freedom: logarithm of the degrees of freedom beyond 2, so that the variance exists.
+    """
+
+    log_variance: Float[Array, " channel"]
+    log_freedom: Float[Array, " channel"]
+
+    @property
+    def freedom(self) -> Float[Array, " channel"]:
+        """Degrees of freedom, above 2."""
+        return 2.0 + jnp.exp(self.log_freedom)
+
+    def log_prob(self, values: Float[Array, "*n channel"], predictor: Float[Array, "*n channel"]) -> Array:
+        """Log density of each value, in nats."""
+        return self._log_prob(values, predictor, self.freedom, self.log_variance)
+
+    def _log_prob(self, values: Array, predictor: Array, freedom: Array, log_variance: Array) -> Array:
+        half = 0.5 * (freedom + 1)
+        constant = (
+            jax.scipy.special.gammaln(half)
+            - jax.scipy.special.gammaln(0.5 * freedom)
+            - 0.5 * (jnp.log(freedom * np.pi) + log_variance)
+        )
+        squared = (values - predictor) ** 2 * jnp.exp(-log_variance)
+        return constant - half * jnp.log1p(squared / freedom)
+
+    def expected_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Expectation of ``log_prob`` over a Gaussian predictor, by Gauss-Hermite quadrature."""
+        freedom, log_variance = self.freedom[:, None], self.log_variance[:, None]
+        return _gauss_hermite(lambda z: self._log_prob(values[..., None], z, freedom, log_variance), mean, variance)
+
+    def predictive_log_prob(
+        self,
+        values: Float[Array, "*n channel"],
+        mean: Float[Array, "*n channel"],
+        variance: Float[Array, "*n channel"],
+    ) -> Float[Array, "*n channel"]:
+        """Log of the density averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
+        freedom, log_variance = self.freedom[:, None], self.log_variance[:, None]
+        return _log_gauss_hermite(lambda z: self._log_prob(values[..., None], z, freedom, log_variance), mean, variance)
+
+    def predictive_moments(
+        self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
+    ) -> tuple[Float[Array, "*n channel"], Float[Array, "*n channel"]]:
+        """Mean and variance of a value under a Gaussian predictor."""
+        return mean, variance + self.variance(mean)
+
+    def mean(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Expected value given the predictor."""
+        return predictor
+
+    def variance(self, predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """Variance of a value given the predictor."""
+        nu = self.freedom
+        return jnp.broadcast_to(jnp.exp(self.log_variance) * nu / (nu - 2), predictor.shape)
+
+    def sample(self, key: Key[Array, ""], predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
+        """One draw for each predictor."""
+        noise = jax.random.t(key, jnp.broadcast_to(self.freedom, predictor.shape), predictor.shape, predictor.dtype)
+        return predictor + noise * jnp.exp(0.5 * self.log_variance)
+
+    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
+        """The Gaussian of the same scale."""
+        return Anchor(loadings=loadings, scale=jnp.ones_like(offset), offset=offset, log_precision=-self.log_variance)
+
+
+Likelihood = GaussianLikelihood | PoissonLikelihood | BernoulliLikelihood | StudentTLikelihood
+
+
+def _nodes(mean: Array, variance: Array) -> Array:
+    """Gauss-Hermite nodes of N(mean, variance) on a new last axis."""
+    deviation = jnp.sqrt(jnp.maximum(variance, 1e-12))[..., None]
+    return mean[..., None] + deviation * jnp.asarray(_NODES, mean.dtype)
+
+
+def _gauss_hermite(function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
+    """E[function(z)] for z ~ N(mean, variance)."""
+    return function(_nodes(mean, variance)) @ jnp.asarray(_WEIGHTS, mean.dtype)
+
+
+def _log_gauss_hermite(log_function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
+    """log E[exp(log_function(z))] for z ~ N(mean, variance)."""
+    log_weights = jnp.asarray(np.log(_WEIGHTS), mean.dtype)
+    return jax.scipy.special.logsumexp(log_function(_nodes(mean, variance)) + log_weights, axis=-1)

@@ -1,0 +1,153 @@
+"""The linear start: a linear-Gaussian model read off the data in closed form, before EM improves it.
+
+Periods that stand out of the spectrum become pairs of states that rotate; what is left is explained by the principal
+components of neighbouring steps. The blocks are only a start: all of A and Q are free from then on.
+"""
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Bool, Float
+
+from svae_cli.data.windows import Batch
+from svae_cli.models.decoder import LinearDecoder
+from svae_cli.models.dynamics import Dynamics
+from svae_cli.models.likelihoods import GaussianLikelihood
+from svae_cli.models.recognition import Recognition
+from svae_cli.models.svae import SVAE
+
+_DAMPING = 0.999  # of a rotation, per step
+_ROTATION_NOISE = 1e-3
+_PAIR_SHARE = 0.03  # of a period's energy, to be worth a pair of states
+_MAX_PAIRS = 3
+_NOISE_FLOOR = 0.02  # smallest noise variance to start from, in standardised units
+
+
+def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int, stable: bool = False) -> SVAE:
+    """A linear-Gaussian SVAE with ``latent_dim`` states, to be improved by EM.
+
+    Args:
+        windows: training windows in model units.
+        periods: seasonal periods in steps; they take as many pairs of states as fit.
+        latent_dim: K.
+        stable: hold the dynamics' largest singular value at 1 or below.
+    """
+    filled = fill_gaps(windows.values.astype(np.float64), windows.observed)
+    blocks, rest = _rotations(filled, periods, latent_dim)
+    transition, noise, loadings = _components(rest, latent_dim - sum(len(b[0]) for b in blocks))
+    blocks.append((transition, noise, loadings))
+    explained = sum(np.sum(c**2, axis=1) for _, _, c in blocks)
+    variance = np.maximum(filled.reshape(-1, filled.shape[-1]).var(axis=0) - explained, _NOISE_FLOOR)
+    return assemble(
+        transition=_block_diagonal([b[0] for b in blocks]),
+        noise_cov=_block_diagonal([b[1] for b in blocks]),
+        loadings=np.concatenate([b[2] for b in blocks], axis=1),
+        offset=filled.mean(axis=(0, 1)),
+        noise_variance=variance,
+        n_inputs=windows.inputs.shape[-1],
+        stable=stable,
+        dtype=windows.values.dtype,
+    )
+
+
+def assemble(
+    *,
+    transition: Float[np.ndarray, "state state"],
+    noise_cov: Float[np.ndarray, "state state"],
+    loadings: Float[np.ndarray, "channel state"],
+    offset: Float[np.ndarray, " channel"],
+    noise_variance: Float[np.ndarray, " channel"],
+    n_inputs: int,
+    stable: bool,
+    dtype: np.dtype,
+) -> SVAE:
+    """A linear-Gaussian SVAE with unit initial covariance, zero bias and exact recognition."""
+    latent_dim = len(transition)
+    as_array = lambda a: jnp.asarray(a, dtype)  # noqa: E731
+    dynamics = Dynamics.from_moments(
+        initial_mean=jnp.zeros(latent_dim, dtype),
+        initial_cov=jnp.eye(latent_dim, dtype=dtype),
+        transition=as_array(transition),
+        bias=jnp.zeros(latent_dim, dtype),
+        input_matrix=jnp.zeros((latent_dim, n_inputs), dtype),
+        noise_cov=as_array(noise_cov),
+        stable=stable,
+    )
+    return SVAE(
+        dynamics=dynamics,
+        recognition=Recognition.at_anchor(len(loadings), latent_dim, None, jr.key(0), jnp.dtype(dtype)),
+        decoder=LinearDecoder(loadings=as_array(loadings), offset=as_array(offset)),
+        likelihood=GaussianLikelihood(log_variance=as_array(np.log(noise_variance))),
+    )
+
+
+def fill_gaps(
+    values: Float[np.ndarray, "window time channel"], observed: Bool[np.ndarray, "window time channel"]
+) -> Float[np.ndarray, "window time channel"]:
+    """Linear interpolation in time within each window; a channel with nothing to go by is left at 0."""
+    filled = np.where(observed, values, 0.0)
+    step = np.arange(values.shape[1])
+    partial = observed.any(axis=1) & ~observed.all(axis=1)
+    for w, d in zip(*np.nonzero(partial), strict=True):
+        seen = observed[w, :, d]
+        filled[w, :, d] = np.interp(step, step[seen], values[w, seen, d])
+    return filled
+
+
+def _rotations(filled: np.ndarray, periods: tuple[float, ...], room: int) -> tuple[list, np.ndarray]:
+    """Rotating pairs of states for each period, and the values with all periodic parts taken out.
+
+    A window's periodic part has one complex amplitude a channel; the leading right singular vectors of (window,
+    channel) amplitudes are the patterns across channels that the pairs load on.
+    """
+    if not periods:
+        return [], filled
+    count, length, width = filled.shape
+    angle = 2 * np.pi * np.arange(length)[:, None] / np.asarray(periods)
+    design = np.concatenate([np.ones((length, 1)), np.cos(angle), np.sin(angle)], axis=1)
+    flat = filled.transpose(1, 0, 2).reshape(length, -1)
+    coefficients = np.linalg.lstsq(design, flat, rcond=None)[0]
+    coefficients[0] = 0.0
+    rest = filled - (design @ coefficients).reshape(length, count, width).transpose(1, 0, 2)
+    n = len(periods)
+    amplitude = (coefficients[1 : 1 + n] - 1j * coefficients[1 + n :]).reshape(n, count, width)
+    blocks = []
+    for period, a in zip(periods, amplitude, strict=True):
+        _, strength, right = np.linalg.svd(a, full_matrices=False)
+        worth = int(np.sum(strength**2 > _PAIR_SHARE * np.sum(strength**2)))
+        pairs = min(worth, _MAX_PAIRS, room // 2)
+        room -= 2 * pairs
+        cos, sin = _DAMPING * np.cos(2 * np.pi / period), _DAMPING * np.sin(2 * np.pi / period)
+        for r in range(pairs):
+            pattern = right[r].conj() * strength[r] / np.sqrt(2 * count)
+            loadings = np.stack([pattern.real, pattern.imag], axis=1)
+            blocks.append((np.array([[cos, -sin], [sin, cos]]), _ROTATION_NOISE * np.eye(2), loadings))
+    return blocks, rest
+
+
+def _components(rest: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Dynamics of the leading principal components of (this step, the step before), each of unit variance."""
+    width = rest.shape[-1]
+    if dim == 0:
+        return np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((width, 0))
+    lags = max(2, int(np.ceil(dim / width)))
+    length = rest.shape[1] - lags + 1
+    stacked = np.concatenate([rest[:, lags - 1 - j : lags - 1 - j + length] for j in range(lags)], axis=-1)
+    variances, axes = np.linalg.eigh(np.cov(stacked.reshape(-1, stacked.shape[-1]).T).reshape(lags * width, -1))
+    variances, axes = np.maximum(variances[::-1][:dim], 1e-4), axes[:, ::-1][:, :dim]
+    states = stacked @ (axes / np.sqrt(variances))
+    now, then = states[:, 1:].reshape(-1, dim), states[:, :-1].reshape(-1, dim)
+    transition = np.linalg.solve(then.T @ then + 1e-3 * len(then) * np.eye(dim), then.T @ now).T
+    transition /= max(1.0, np.abs(np.linalg.eigvals(transition)).max() / _DAMPING)
+    error = now - then @ transition.T
+    noise = error.T @ error / len(error) + 1e-3 * np.eye(dim)
+    return transition, noise, axes[:width] * np.sqrt(variances)
+
+
+def _block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
+    size = sum(len(b) for b in blocks)
+    whole, at = np.zeros((size, size)), 0
+    for block in blocks:
+        whole[at : at + len(block), at : at + len(block)] = block
+        at += len(block)
+    return whole
