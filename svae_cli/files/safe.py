@@ -77,7 +77,9 @@ def _check_is_hdf5(path: Path, name: str, error: type[SvaeError]) -> None:
     if not beginning:
         raise error(f"{name} is empty", hint="copy it again from where it came")
     if not h5py.is_hdf5(path):
-        raise error(f"{name} is not an HDF5 file (it begins with {beginning!r})", hint="svae reads HDF5: .h5, .nc, .nwb")
+        raise error(
+            f"{name} is not an HDF5 file (it begins with {beginning!r})", hint="svae reads HDF5: .h5, .nc, .nwb"
+        )
 
 
 def file_size(file: h5py.File) -> int:
@@ -102,7 +104,9 @@ def follow(file: h5py.File, path: str, *, error: type[SvaeError] = DataError) ->
         if link is None:
             return None
         if isinstance(link, h5py.ExternalLink):
-            raise error("an external link leads out of the file; it is not followed", where=f"{path} -> {link.filename}")
+            raise error(
+                "an external link leads out of the file; it is not followed", where=f"{path} -> {link.filename}"
+            )
         if isinstance(link, h5py.SoftLink):
             links += 1
             if links > MAX_LINKS:

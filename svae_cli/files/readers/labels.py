@@ -120,7 +120,11 @@ def _as_names(dataset: h5py.Dataset | None, count: int) -> tuple[str, ...] | Non
     if (names := safe.strings(dataset, count)) is not None:
         return names
     blank = safe.attribute(dataset, "NAME")
-    if dataset.shape != (count,) or dataset.dtype.kind not in "iu" or str(blank).startswith("This is a netCDF dimension"):
+    if (
+        dataset.shape != (count,)
+        or dataset.dtype.kind not in "iu"
+        or str(blank).startswith("This is a netCDF dimension")
+    ):
         return None
     return tuple(str(v) for v in safe.read(dataset))
 

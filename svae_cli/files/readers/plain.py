@@ -14,7 +14,16 @@ from svae_cli.data.series import TimeAxis
 from svae_cli.errors import DataError
 from svae_cli.files import safe
 from svae_cli.files.readers import labels, times
-from svae_cli.files.readers.source import ArrayBlock, Axes, Block, Decoding, ListBlock, Recording, ReadOptions, check_numeric
+from svae_cli.files.readers.source import (
+    ArrayBlock,
+    Axes,
+    Block,
+    Decoding,
+    ListBlock,
+    Recording,
+    ReadOptions,
+    check_numeric,
+)
 
 PREFERRED = ("data", "X", "x", "observations")
 """Names that are taken for the series without being told."""
@@ -188,8 +197,10 @@ def _with_mask(recording: Recording, folder: h5py.Group, options: ReadOptions) -
         if _is_own_result(folder) and (own := safe.children(folder).get("observed")) is not None:
             note = "an svae result: values that it filled in count as missing (its dataset 'observed')"
             own_block = ArrayBlock(own, axes) if isinstance(own, h5py.Dataset) and own.shape == shape else None
-            return recording if own_block is None else replace(
-                recording, masks=(own_block,), notes=(*recording.notes, note)
+            return (
+                recording
+                if own_block is None
+                else replace(recording, masks=(own_block,), notes=(*recording.notes, note))
             )
         unused = [n for n in _MASKS if getattr(safe.children(folder).get(n), "shape", None) == shape]
         hint = [f"{folder.name.rstrip('/')}/{n} has the shape of the values and is not used: --observed {n} or "
@@ -216,7 +227,9 @@ def _with_lengths(recording: Recording, folder: h5py.Group, options: ReadOptions
     else:
         inside = safe.children(folder)
         found = [inside.get(n) for n in ("lengths", "length")]
-        fitting = [d for d in found if isinstance(d, h5py.Dataset) and d.shape == (block.count,) and d.dtype.kind in "iu"]
+        fitting = [
+            d for d in found if isinstance(d, h5py.Dataset) and d.shape == (block.count,) and d.dtype.kind in "iu"
+        ]
         if not fitting:
             return recording
         dataset = fitting[0]
@@ -277,9 +290,7 @@ def _time_names() -> str:
     return f"store them beside the values as one of {', '.join(times.NAMES)}"
 
 
-def put_on_grid(
-    recording: Recording, stamps: Sequence[times.Stamps], options: ReadOptions, *, where: str
-) -> Recording:
+def put_on_grid(recording: Recording, stamps: Sequence[times.Stamps], options: ReadOptions, *, where: str) -> Recording:
     """Check that the times are regular, or make them so with ``--regrid``."""
     if options.regrid is None:
         grids = [times.grid(s, where=where) for s in {id(s): s for s in stamps}.values()]
@@ -389,6 +400,8 @@ def _read_rows(dataset: h5py.Dataset, options: ReadOptions) -> Recording:
     safe.check_dataset(dataset)
     decode: Decoding = labels.decoding(dataset, options.missing_value)
     if np.dtype(h5py.check_vlen_dtype(dataset.dtype)).kind not in "iufb" or dataset.ndim not in (1, 2):
-        raise DataError(f"has shape {dataset.shape} of {dataset.dtype}", where=str(dataset.name), hint="rows of numbers")
+        raise DataError(
+            f"has shape {dataset.shape} of {dataset.dtype}", where=str(dataset.name), hint="rows of numbers"
+        )
     rows = [ListBlock(dataset, i, decode) for i in range(dataset.shape[0])]
     return Recording(rows, tuple(str(i) for i in range(len(rows))), "group", time=times.from_rate(dataset))

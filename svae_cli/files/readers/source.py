@@ -331,9 +331,7 @@ def _fetch(
     return fetch
 
 
-def _refuse_infinity(
-    *, fetch_all: Callable, recording: Recording, rows: list[tuple[Block, int]], source: str
-) -> None:
+def _refuse_infinity(*, fetch_all: Callable, recording: Recording, rows: list[tuple[Block, int]], source: str) -> None:
     count, first = 0, ""
     for index, (block, _) in enumerate(rows):
         for start in range(0, block.steps, 65536):
@@ -376,7 +374,13 @@ def check_numeric(dataset: h5py.Dataset) -> None:
     """
     if dataset.dtype.kind in "iufb" and dataset.dtype.itemsize <= 8:
         return
-    names = {"c": "complex numbers", "V": "a compound type", "S": "text", "O": "text or references", "f": "long doubles"}
+    names = {
+        "c": "complex numbers",
+        "V": "a compound type",
+        "S": "text",
+        "O": "text or references",
+        "f": "long doubles",
+    }
     hint = "store real and imaginary part as two channels" if dataset.dtype.kind == "c" else "name a numeric dataset"
     raise DataError(
         f"holds {names.get(dataset.dtype.kind, 'a type')} ({dataset.dtype}), not numbers svae can read",

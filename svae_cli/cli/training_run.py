@@ -1,0 +1,251 @@
+"""A training seen from outside: what it will do, how it goes, the files it leaves, and how it ends on a signal."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from svae_cli.cli.console import Console, ProgressLine
+from svae_cli.cli.opening import input_paths
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import Interrupted, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from svae_cli.training.fit import Progress, Report
+
+_MODEL_EVERY = 10.0
+_EXTENDABLE = ("epochs", "time_limit")
+
+
+@dataclass
+class Run:
+    """The files and the voice of one training.
+
+    Attributes:
+        target: where the model goes; the checkpoint lies beside it.
+        force: an existing model may be replaced.
+        log: where each report goes as a line of JSON, or None.
+        checkpoint_every: seconds between checkpoints.
+        console: where to talk.
+    """
+
+    target: Path
+    force: bool
+    log: Path | None
+    checkpoint_every: float
+    console: Console
+    _described: bool = field(default=False, init=False)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint beside the model."""
+        return self.target.with_name(self.target.name + ".ckpt")
+
+    def check(self, *, data: str, validation: str | None, resume: bool) -> None:
+        """Refuse before any work what could not be written.
+
+        Raises:
+            OutputError: the model or a checkpoint exists, or cannot be written.
+            UsageError: a stream as target.
+        """
+        from svae_cli.files.atomic import check_target
+
+        if str(self.target) == "-":
+            raise UsageError("a model is written several times and cannot go to standard output", hint="-o MODEL.svae")
+        inputs = input_paths(data, *([validation] if validation else []))
+        check_target(self.target, force=self.force or resume, inputs=inputs)
+        if self.checkpoint.exists() and not (self.force or resume):
+            raise OutputError(
+                f"{self.checkpoint} exists: a training of this model was interrupted",
+                hint="--resume goes on with it, --force starts anew",
+            )
+        if self.log is not None:
+            check_target(self.log, force=self.force or resume, inputs=inputs)
+
+    def resumed_settings(self, asked: Settings, *, explicit: set[str]) -> Settings:
+        """The checkpoint's settings, with only epochs and time limit taken from the command line.
+
+        Raises:
+            UsageError: there is no checkpoint, or an explicit option contradicts it.
+        """
+        from svae_cli.files.checkpoint import read_settings
+
+        if not self.checkpoint.exists():
+            raise UsageError(f"{self.checkpoint} does not exist: nothing to resume", hint="leave --resume out")
+        stored = read_settings(self.checkpoint)
+        wanted, held = asked.to_json(), stored.to_json()
+        for name in sorted(explicit & set(held) - set(_EXTENDABLE)):
+            if wanted[name] != held[name]:
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(
+                    f"{flag} {wanted[name]} contradicts the checkpoint, which was begun with {held[name]}",
+                    where=str(self.checkpoint),
+                    hint=f"leave {flag} out, or start anew with --force",
+                )
+        return stored.changed(**{name: getattr(asked, name) for name in _EXTENDABLE if name in explicit})
+
+    def describe(self, data: SeriesSet, settings: Settings) -> None:
+        """Say what the data are and what is asked for, without training.
+
+        Raises:
+            DataError: infinite values or damaged data.
+        """
+        from svae_cli.files.survey import describe, survey
+
+        found = describe(data, survey(data))
+        steps = found["steps"]
+        span = f"{steps['max']}" if steps["min"] == steps["max"] else f"{steps['min']} to {steps['max']}"
+        self.console.say(
+            f"{data.source}: {len(data)} series of {span} steps, {data.n_channels} channels, "
+            f"{100 * found['missing']:.1f} % missing"
+        )
+        for text in found["warnings"]:
+            self.console.warn(text)
+        asked = {k: v for k, v in settings.to_json().items() if v != Settings().to_json()[k]}
+        self.console.result(
+            f"would train {self.target}" + (f" with {asked}" if asked else ""),
+            {"output": str(self.target), "data": found, "settings": settings.to_json()},
+        )
+
+    def fit(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings, *, resume: bool) -> None:
+        """Train to the end, or to a signal; the model file always holds the best so far.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is saved.
+            NumericalError: the loss left the finite numbers; the last good model is saved.
+        """
+        from svae_cli.files.checkpoint import load_checkpoint
+        from svae_cli.training.fit import fit
+
+        state = load_checkpoint(self.checkpoint, data) if resume else None
+        self._say_data(data)
+        last: Progress | None = None
+        saved = Saved(self)
+        with stop_signals() as stop, self._open_log(resume=resume) as log, ProgressLine(self.console) as line:
+            try:
+                for last in fit(data, settings, valid=validation, state=state):
+                    self._report(last, line, log)
+                    saved.keep(last)
+                    if stop.number is not None:
+                        break
+            finally:
+                if last is not None:
+                    saved.save(last, finished=stop.number is None)
+        if stop.number is not None:
+            raise Interrupted("interrupted; all work is saved", signal_number=stop.number, hint=self._resume_line(data))
+        if last is not None:
+            self._close(last, data)
+
+    def _say_data(self, data: SeriesSet) -> None:
+        low, high = min(data.lengths), max(data.lengths)
+        span = f"{high}" if low == high else f"{low} to {high}"
+        self.console.say(f"{data.source}: {len(data)} series of {span} steps, {data.n_channels} channels")
+
+    def _report(self, progress: "Progress", line: ProgressLine, log: TextIO | None) -> None:
+        report = progress.report
+        if not self._described:
+            self._described = True
+            for name, reason in progress.state.fitted.choices.items():
+                self.console.say(f"{name}: {reason}")
+        line.show(report.stage, report.step, report.steps, _scores(report))
+        if log is not None:
+            log.write(json.dumps(vars(report)) + "\n")
+            log.flush()
+
+    @contextmanager
+    def _open_log(self, *, resume: bool) -> Iterator[TextIO | None]:
+        if self.log is None:
+            yield None
+            return
+        with self.log.open("a" if resume else "w", encoding="utf-8") as log:
+            yield log
+
+    def _resume_line(self, data: SeriesSet) -> str:
+        return f"svae train {data.source} -o {self.target} --resume"
+
+    def _close(self, last: "Progress", data: SeriesSet) -> None:
+        report = last.report
+        best = "" if report.best is None else f", best validation score {report.best:.4f} nats per value"
+        self.console.say(f"done in {report.seconds:.0f} s{best}")
+        self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
+        settings = last.state.fitted.settings.to_json()
+        self.console.result(
+            str(self.target),
+            {"model": str(self.target), "best": report.best, "seconds": report.seconds, "settings": settings,
+             "choices": last.state.fitted.choices},
+        )  # fmt: skip
+
+
+class Saved:
+    """Writes the model and the checkpoint now and then, and at the end."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._best: float | None = None
+        self._model_at = time.monotonic()
+        self._checkpoint_at = time.monotonic()
+
+    def keep(self, progress: "Progress") -> None:
+        """Write what is due."""
+        now = time.monotonic()
+        if progress.report.best != self._best and now - self._model_at >= _MODEL_EVERY:
+            self._model(progress)
+            self._model_at = now
+        if now - self._checkpoint_at >= self._run.checkpoint_every:
+            self._checkpoint(progress)
+            self._checkpoint_at = now
+
+    def save(self, progress: "Progress", *, finished: bool) -> None:
+        """Write the model, and the checkpoint if the training is not finished; a finished one needs none."""
+        self._model(progress)
+        if finished:
+            self._run.checkpoint.unlink(missing_ok=True)
+        else:
+            self._checkpoint(progress)
+
+    def _model(self, progress: "Progress") -> None:
+        from svae_cli.files.model_file import save_model
+
+        save_model(self._run.target, progress.state.fitted, force=True)
+        self._best = progress.report.best
+
+    def _checkpoint(self, progress: "Progress") -> None:
+        from svae_cli.files.checkpoint import save_checkpoint
+
+        save_checkpoint(self._run.checkpoint, progress.state)
+
+
+def _scores(report: "Report") -> str:
+    shown = {"train": report.train, "valid": report.valid, "best": report.best}
+    parts = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
+    left = "" if report.remaining is None else f"  {report.remaining:.0f} s left"
+    return "  ".join(parts) + left
+
+
+class Stop:
+    """Which signal asked to stop, if any."""
+
+    number: int | None = None
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into a request to stop after this step; a second SIGINT quits at once."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.number = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,23 @@
+"""Which kind of file a name stands for: data, a model, a checkpoint or a result."""
+
+from typing import Literal
+
+from svae_cli.files import safe
+from svae_cli.files.readers import split_spec
+
+
+def kind_of(spec: str) -> Literal["data", "model", "checkpoint", "result"]:
+    """The kind, from the file's own statement; ``-`` is data, since it can be read only once.
+
+    Raises:
+        DataError: the file is not HDF5 or is damaged.
+    """
+    path, _ = split_spec(spec)
+    if str(path) == "-":
+        return "data"
+    with safe.open_file(path, name=path.name) as file:
+        stated = str(safe.attribute(file, "svae_format") or "")
+    for kind in ("model", "checkpoint", "result"):
+        if stated.startswith(f"svae-{kind}"):
+            return kind
+    return "data"

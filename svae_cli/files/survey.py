@@ -1,0 +1,128 @@
+"""A quick look through the data: what share is missing, which channels are empty or constant, what values occur."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from svae_cli.data.series import SeriesSet
+
+_BLOCK = 65536
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Numbers about a collection of series.
+
+    Attributes:
+        count: observed values of each channel.
+        steps: steps in all series.
+        low: smallest value of each channel, NaN if it has none.
+        high: largest.
+        mean: mean of each channel.
+        empty_series: names of series without any value.
+        whole: whether all values are whole numbers of 0 or more, as counts are.
+    """
+
+    count: np.ndarray
+    steps: int
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    empty_series: tuple[str, ...]
+    whole: bool
+
+    @property
+    def missing_share(self) -> float:
+        """Share of values that are missing."""
+        total = self.steps * len(self.count)
+        return 1 - float(self.count.sum()) / total if total else 0.0
+
+    def warnings(self, channels: tuple[str, ...]) -> list[str]:
+        """What is odd about the data, one sentence each."""
+        found = []
+        empty = [channels[d] for d in np.flatnonzero(self.count == 0)]
+        constant = [channels[d] for d in np.flatnonzero((self.count > 1) & (self.low == self.high))]
+        if empty:
+            found.append(f"{_listed('channel', empty)} without any value")
+        if constant:
+            found.append(f"{_listed('channel', constant)} constant")
+        if self.empty_series:
+            found.append(f"{_listed('series', list(self.empty_series))} without any value")
+        return found
+
+
+def _listed(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{what} {', '.join(names[:5])}{more}"
+
+
+def survey(data: SeriesSet) -> Survey:
+    """Read all the data once, block by block.
+
+    Raises:
+        DataError: infinite values, or damaged data.
+    """
+    width = data.n_channels
+    count, total = np.zeros(width, np.int64), np.zeros(width)
+    low, high = np.full(width, np.inf), np.full(width, -np.inf)
+    empty, whole = [], True
+    for index, length in enumerate(data.lengths):
+        found = 0
+        for start in range(0, length, _BLOCK):
+            block = data.read(index, start, min(start + _BLOCK, length))
+            seen = ~np.isnan(block)
+            here = seen.sum(axis=0)
+            count, found = count + here, found + int(here.sum())
+            total += np.where(seen, block, 0).sum(axis=0, dtype=np.float64)
+            low = np.minimum(low, np.where(seen, block, np.inf).min(axis=0))
+            high = np.maximum(high, np.where(seen, block, -np.inf).max(axis=0))
+            values = block[seen]
+            whole = whole and bool((values >= 0).all() and (values == np.floor(values)).all())
+        if not found:
+            empty.append(data.keys[index])
+    some = count > 0
+    return Survey(
+        count=count,
+        steps=sum(data.lengths),
+        low=np.where(some, low, np.nan),
+        high=np.where(some, high, np.nan),
+        mean=np.where(some, total / np.maximum(count, 1), np.nan),
+        empty_series=tuple(empty),
+        whole=whole,
+    )
+
+
+def describe(data: SeriesSet, found: Survey) -> dict[str, Any]:
+    """The data in plain values, as ``inspect --json`` shows them."""
+    return {
+        "series": len(data),
+        "steps": {"min": min(data.lengths), "max": max(data.lengths), "total": found.steps},
+        "channels": [
+            {
+                "name": name,
+                "unit": unit,
+                "missing": 1 - int(n) / found.steps,
+                "min": _number(low),
+                "max": _number(high),
+                "mean": _number(mean),
+            }
+            for name, unit, n, low, high, mean in zip(
+                data.channels, data.units, found.count, found.low, found.high, found.mean, strict=True
+            )
+        ],
+        "inputs": list(data.inputs),
+        "missing": found.missing_share,
+        "dtype": str(data.dtype),
+        "layout": data.layout,
+        "frames": list(data.channel_shape),
+        "time": None
+        if data.time is None
+        else {"start": data.time.start, "step": data.time.step, "units": data.time.units},
+        "counts": found.whole,
+        "warnings": found.warnings(data.channels),
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
