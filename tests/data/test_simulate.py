@@ -37,7 +37,7 @@ def test_gaps_hide_and_the_complete_series_is_kept(kind, gaps):
     plain = simulate(kind, series=5, steps=20, seed=1)
     missing = np.isnan(holed.data)
     assert 0.1 < missing.mean() < 0.4
-    np.testing.assert_array_equal(holed.truth["complete"], plain.data)
+    np.testing.assert_array_equal(holed.truth["data"], plain.data)
     np.testing.assert_array_equal(holed.data[~missing], plain.data[~missing])
     if plain.data.ndim == 4:
         assert (missing == missing[:, :, :1, :1]).all()

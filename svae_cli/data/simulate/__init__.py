@@ -40,7 +40,7 @@ def simulate(
         steps: steps in each.
         seed: every random choice follows from it.
         gaps: pattern of missing values (``svae_cli.data.gaps.hide``); in frames, whole frames go missing. The series
-            without gaps are then kept as ``truth["complete"]``.
+            without gaps are then kept as ``truth["data"]``.
         gap_rate: share of the values that go missing.
         options: the kind's own; see ``options_of``.
 
@@ -76,4 +76,4 @@ def _with_gaps(simulation: Simulation, gaps: GapPattern, rate: float, seed: int)
     observed = np.ones(data.shape[:2] + ((1,) if frames else data.shape[2:]), bool)
     hidden = hide(observed, gaps, rate, stream(seed, _GAPS))
     holed = np.where(hidden.reshape(hidden.shape + (1,) * (data.ndim - 3)), np.float32(np.nan), data)
-    return Simulation(holed, {**simulation.truth, "complete": data}, simulation.attributes)
+    return Simulation(holed, {**simulation.truth, "data": data}, simulation.attributes)
