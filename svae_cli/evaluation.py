@@ -97,7 +97,7 @@ class Evaluation:
         known = sorted({key for row in rows for key, value in row.items() if isinstance(value, float)})
         if name not in known:
             raise UsageError(f"there is no score called {name!r}", hint=f"one of {', '.join(known)}")
-        values = [row[name] for row in rows if name in row]
+        values = [row[name] for row in rows if isinstance(row.get(name), float)]
         return min(values) if name.startswith(("crps_skill", "bits", "cov")) else max(values)
 
 
@@ -113,9 +113,11 @@ def evaluate(
         target: the true values behind the gaps of ``data``; then these are scored and nothing is hidden.
 
     Raises:
+        ModelError: the data do not have the model's channels.
         DataError: the data leave nothing to score, or ``target`` does not fit.
         NumericalError: a prediction is not finite.
     """
+    fitted.check_fits(data)
     season = options.season or _season(fitted, data)
     rows, words, pit = [], [], []
     for label, held in _all_held(fitted, data, options, target, season):
