@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -36,7 +36,8 @@ class Command(TyperCommand):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        for parameter in self.params:
+        parameters: list[Any] = list(self.params)
+        for parameter in parameters:
             parameter.show_envvar = False  # the closing line of the help says it once
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -88,7 +89,9 @@ def _show_version(value: bool) -> None:  # noqa: FBT001  (Typer's signature)
 @app.callback()
 def _root(
     *,
-    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Options of the program itself."""
 

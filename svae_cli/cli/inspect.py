@@ -81,10 +81,8 @@ def _data(spec: str, reading: Reading, console: Console, kind: str) -> tuple[str
     lines += _channel_lines(found["channels"])
     lines += [f"warning: {text}" for text in found["warnings"]]
     estimate = summary["estimate"]
-    lines.append(
-        f"training would take about {estimate['memory_gb']:.1f} GB of memory and some {estimate['minutes']:.0f} minutes "
-        "on a few CPU cores"
-    )
+    cost = f"about {estimate['memory_gb']:.1f} GB of memory, some {estimate['minutes']:.0f} minutes on 2 CPU cores"
+    lines.append(f"training: {cost}")
     return "\n".join(lines), summary
 
 

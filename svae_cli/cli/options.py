@@ -33,7 +33,7 @@ Samples = Annotated[int, typer.Option("--samples", min=0, help="Joint sample pat
 def expanded(function: Callable[..., None]) -> Callable[..., None]:
     """Give the command one option for each field of the dataclasses in its signature."""
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
     parameters = []
     for parameter in inspect.signature(function).parameters.values():
         annotation = hints[parameter.name]
@@ -189,14 +189,15 @@ class Writing:
     ] = None
     force: Annotated[bool, typer.Option("--force", help="Replace an existing output.")] = False
 
-    def target(self, *, stem: str, suffix: str) -> tuple[Path, str]:
+    def target(self, *, stem: str, suffix: str) -> tuple[Path, Literal["h5", "csv", "jsonl"]]:
         """The file to write and its format.
 
         Text goes to standard output unless a file is named; HDF5 goes to ``<stem>.<suffix>.h5`` in this folder.
         """
         named = self.out if self.out is not None and str(self.out) != "-" else None
         ending = named.suffix.lstrip(".") if named is not None else ""
-        chosen = self.format or (ending if ending in ("csv", "jsonl") else "h5")
+        by_name: dict[str, Literal["csv", "jsonl"]] = {"csv": "csv", "jsonl": "jsonl"}
+        chosen = self.format or by_name.get(ending, "h5")
         if self.out is not None:
             return self.out, chosen
         if chosen != "h5":

@@ -152,5 +152,4 @@ def command(
 
 def _explicit(ctx: typer.Context) -> set[str]:
     """Names of the options that the caller gave by flag, environment or configuration file."""
-    given = {name for name in ctx.params if (s := ctx.get_parameter_source(name)) is not None and s.name != "DEFAULT"}
-    return given
+    return {name for name in ctx.params if (s := ctx.get_parameter_source(name)) is not None and s.name != "DEFAULT"}

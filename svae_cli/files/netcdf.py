@@ -214,7 +214,7 @@ class _Scales:
         return typed.reshape(*array.shape[:at], *self.header.channel_shape, *array.shape[at + 1 :])
 
     def create(self, name: str, dims: tuple[str, ...], shape: tuple[int, ...], dtype: np.dtype) -> h5py.Dataset:
-        mask = dtype == bool
+        mask = dtype.kind == "b"
         full = self._full_shape(dims, shape)
         names = self.expand(dims)
         chunks = tuple(

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
+from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from svae_cli.errors import DataError, SvaeError
 
@@ -139,6 +140,15 @@ def children(group: h5py.Group, *, error: type[SvaeError] = DataError) -> dict[s
     return found
 
 
+def parent(node: Node) -> h5py.Group:
+    """The group in which a node lies under the name that it was found by."""
+    with reading(node.name or "/"):
+        found = node.parent
+        if not isinstance(found, h5py.Group):
+            raise ValueError("the parent is not a group")
+        return found
+
+
 def _try_follow(group: h5py.Group, link: h5py.SoftLink) -> Node | None:
     path = link.path if link.path.startswith("/") else f"{group.name}/{link.path}"
     try:
@@ -159,7 +169,7 @@ def datasets(group: h5py.Group, *, error: type[SvaeError] = DataError) -> dict[s
     while waiting:
         path, node = waiting.pop(0)
         with reading(path or "/", error=error):
-            info = h5py.h5o.get_info(node.id)
+            info = h5o.get_info(node.id)
             mark = (info.fileno, info.addr)
         if mark in seen:
             continue

@@ -32,7 +32,7 @@ def write(
         format: csv or jsonl.
         only_missing: leave out rows of observed values.
     """
-    rows = _rows(header, series, only_missing)
+    rows = _rows(header, series, only_missing=only_missing)
     if format == "jsonl":
         for row in rows:
             file.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
@@ -48,7 +48,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _rows(header: "Header", series: Iterable[dict[str, np.ndarray]], only_missing: bool) -> Iterator[dict[str, Any]]:
+def _rows(header: "Header", series: Iterable[dict[str, np.ndarray]], *, only_missing: bool) -> Iterator[dict[str, Any]]:
     for index, fields in enumerate(series):
         what, columns = _columns(header, fields)
         times = header.times(index).tolist()

@@ -60,7 +60,7 @@ def _name(path: tuple) -> str:
 
 
 def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _read_leaf(dataset: h5py.Dataset, like: Any, *, where: str, error: type[SvaeError]) -> Any:
@@ -75,7 +75,7 @@ def _read_leaf(dataset: h5py.Dataset, like: Any, *, where: str, error: type[Svae
         )
     values = safe.read(dataset, error=error)
     if is_key:
-        return jax.random.wrap_key_data(values, impl=safe.attribute(dataset, _KEY) or "threefry2x32")
+        return jax.random.wrap_key_data(jax.numpy.asarray(values), impl=safe.attribute(dataset, _KEY) or "threefry2x32")
     if isinstance(like, bool | int | float):
         return type(like)(values.item())
     return values if isinstance(like, np.ndarray) else jax.numpy.asarray(values)

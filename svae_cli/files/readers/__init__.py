@@ -12,7 +12,8 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError
 from svae_cli.files import safe
 from svae_cli.files.readers import plain
-from svae_cli.files.readers.source import ReadOptions, assemble
+from svae_cli.files.readers.assemble import assemble
+from svae_cli.files.readers.source import ReadOptions
 
 __all__ = ["Opened", "ReadOptions", "open_series", "split_spec"]
 

@@ -9,10 +9,11 @@ from svae_cli.files import safe
 from svae_cli.files.readers.source import Axes, Decoding
 
 _TIME = {"time", "times", "t", "step", "steps", "date", "datetime", "timestamp", "timestamps", "valid_time", "frame"}
-_SERIES = {"series", "n", "trial", "trials", "batch", "subject", "record", "recording", "sample", "samples", "realization",
-           "ensemble", "member", "id", "unit_id", "session", "epoch"}  # fmt: skip
-_HEIGHT, _WIDTH, _COLOUR = {"y", "height", "row", "rows", "lat", "latitude"}, {"x", "width", "column", "lon", "longitude"}, {
-    "c", "color", "colour", "rgb", "band"}  # fmt: skip
+_SERIES = {"series", "n", "trial", "trials", "batch", "subject", "record", "recording", "sample", "samples", "session"}
+_SERIES |= {"realization", "ensemble", "member", "id"}
+_HEIGHT = {"y", "height", "row", "rows", "lat", "latitude"}
+_WIDTH = {"x", "width", "column", "lon", "longitude"}
+_COLOUR = {"c", "color", "colour", "rgb", "band"}
 _DEFAULT_AXES = {1: "t", 2: "td", 3: "ntd", 4: "nthw", 5: "nthwc"}
 
 
@@ -92,7 +93,7 @@ def channel_names(dataset: h5py.Dataset, axes: Axes) -> tuple[str, ...] | None:
     if "d" not in axes:
         return None
     axis, count = axes.index("d"), dataset.shape[axes.index("d")]
-    for owner in (dataset, dataset.parent):
+    for owner in (dataset, safe.parent(dataset)):
         for name in ("channel_names", "channels", "columns", "feature_names"):
             listed = safe.attribute(owner, name)
             if isinstance(listed, np.ndarray) and listed.dtype.kind == "O" and listed.shape == (count,):
