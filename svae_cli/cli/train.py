@@ -20,6 +20,7 @@ from svae_cli.config import (
     DecoderKind,
     LikelihoodKind,
     MaskPattern,
+    ObjectiveKind,
     PosteriorKind,
     RecognitionKind,
     Settings,
@@ -55,6 +56,15 @@ class Fitting:
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
     window: Annotated[int | None, typer.Option("--window", help="Steps in a training window; default chosen.")] = None
     epochs: Annotated[int | None, typer.Option("--epochs", help="Longest training; default chosen.")] = None
+    em_steps: Annotated[
+        int, typer.Option("--em-steps", help="EM iterations of the linear start.", show_default=True)
+    ] = Settings.em_steps
+    linear_steps: Annotated[
+        int | None, typer.Option("--linear-steps", help="Gradient steps of the linear start; default chosen.")
+    ] = None
+    objective: Annotated[ObjectiveKind, typer.Option("--objective", help="What the full model raises.")] = (
+        Settings.objective
+    )
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Of the networks.", show_default=True)] = (
         Settings.learning_rate
     )
@@ -134,7 +144,8 @@ def command(
     from svae_cli.cli import training_run
     from svae_cli.cli.opening import open_data
 
-    run = training_run.Run(target=target, force=force, log=log, checkpoint_every=every, console=console)
+    again = f"svae train {data} -o {target} --resume"
+    run = training_run.Run(target=target, force=force, log=log, checkpoint_every=every, console=console, again=again)
     with open_data(data, reading, console) as series:
         run.check(data=data, validation=val, resume=resume)
         if resume:

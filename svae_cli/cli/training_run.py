@@ -1,11 +1,12 @@
 """A training seen from outside: what it will do, how it goes, the files it leaves, and how it ends on a signal."""
 
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -14,7 +15,7 @@ from svae_cli.cli.console import Console, ProgressLine
 from svae_cli.cli.opening import input_paths
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
-from svae_cli.errors import Interrupted, OutputError, UsageError
+from svae_cli.errors import Interrupted, NumericalError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from svae_cli.training.fit import Progress, Report
@@ -33,6 +34,7 @@ class Run:
         log: where each report goes as a line of JSON, or None.
         checkpoint_every: seconds between checkpoints.
         console: where to talk.
+        again: the command that goes on after an interruption.
     """
 
     target: Path
@@ -40,6 +42,7 @@ class Run:
     log: Path | None
     checkpoint_every: float
     console: Console
+    again: str
     _described: bool = field(default=False, init=False)
 
     @property
@@ -74,11 +77,11 @@ class Run:
         Raises:
             UsageError: there is no checkpoint, or an explicit option contradicts it.
         """
-        from svae_cli.files.checkpoint import read_settings
+        from svae_cli.files.checkpoint import read_asked
 
         if not self.checkpoint.exists():
             raise UsageError(f"{self.checkpoint} does not exist: nothing to resume", hint="leave --resume out")
-        stored = read_settings(self.checkpoint)
+        stored = read_asked(self.checkpoint).settings
         wanted, held = asked.to_json(), stored.to_json()
         for name in sorted(explicit & set(held) - set(_EXTENDABLE)):
             if wanted[name] != held[name]:
@@ -123,10 +126,10 @@ class Run:
         from svae_cli.files.checkpoint import load_checkpoint
         from svae_cli.training.fit import fit
 
-        state = load_checkpoint(self.checkpoint, data) if resume else None
         self._say_data(data)
+        state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
         last: Progress | None = None
-        saved = Saved(self)
+        saved = Saved(self, settings)
         with stop_signals() as stop, self._open_log(resume=resume) as log, ProgressLine(self.console) as line:
             try:
                 for last in fit(data, settings, valid=validation, state=state):
@@ -134,13 +137,17 @@ class Run:
                     saved.keep(last)
                     if stop.number is not None:
                         break
-            finally:
+            except NumericalError:
                 if last is not None:
-                    saved.save(last, finished=stop.number is None)
+                    saved.save(last, finished=False)
+                raise
+            if last is not None:
+                saved.save(last, finished=stop.number is None)
         if stop.number is not None:
-            raise Interrupted("interrupted; all work is saved", signal_number=stop.number, hint=self._resume_line(data))
-        if last is not None:
-            self._close(last, data)
+            raise Interrupted("interrupted; all work is saved", signal_number=stop.number, hint=self.again)
+        if last is None:
+            raise UsageError("the training is already finished", hint="more --epochs, or a longer --time-limit")
+        self._close(last, data)
 
     def _say_data(self, data: SeriesSet) -> None:
         low, high = min(data.lengths), max(data.lengths)
@@ -155,7 +162,7 @@ class Run:
                 self.console.say(f"{name}: {reason}")
         line.show(report.stage, report.step, report.steps, _scores(report))
         if log is not None:
-            log.write(json.dumps(vars(report)) + "\n")
+            log.write(json.dumps(asdict(report), default=lambda number: number.item()) + "\n")
             log.flush()
 
     @contextmanager
@@ -166,35 +173,34 @@ class Run:
         with self.log.open("a" if resume else "w", encoding="utf-8") as log:
             yield log
 
-    def _resume_line(self, data: SeriesSet) -> str:
-        return f"svae train {data.source} -o {self.target} --resume"
-
     def _close(self, last: "Progress", data: SeriesSet) -> None:
-        report = last.report
-        best = "" if report.best is None else f", best validation score {report.best:.4f} nats per value"
-        self.console.say(f"done in {report.seconds:.0f} s{best}")
+        state, seconds = last.state, last.report.seconds
+        self.console.say(f"done in {seconds:.0f} s, best validation score {state.best_score:.4f}")
         self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
-        settings = last.state.fitted.settings.to_json()
-        self.console.result(
-            str(self.target),
-            {"model": str(self.target), "best": report.best, "seconds": report.seconds, "settings": settings,
-             "choices": last.state.fitted.choices},
-        )  # fmt: skip
+        summary = {
+            "model": str(self.target),
+            "best_score": state.best_score,
+            "seconds": seconds,
+            "settings": state.plan.settings.to_json(),
+            "choices": state.plan.choices,
+        }
+        self.console.result(str(self.target), summary)
 
 
 class Saved:
     """Writes the model and the checkpoint now and then, and at the end."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, asked: Settings):
         self._run = run
-        self._best: float | None = None
+        self._asked = asked
+        self._best = -math.inf
         self._model_at = time.monotonic()
         self._checkpoint_at = time.monotonic()
 
     def keep(self, progress: "Progress") -> None:
         """Write what is due."""
         now = time.monotonic()
-        if progress.report.best != self._best and now - self._model_at >= _MODEL_EVERY:
+        if progress.state.best_score > self._best and now - self._model_at >= _MODEL_EVERY:
             self._model(progress)
             self._model_at = now
         if now - self._checkpoint_at >= self._run.checkpoint_every:
@@ -213,19 +219,19 @@ class Saved:
         from svae_cli.files.model_file import save_model
 
         save_model(self._run.target, progress.state.fitted, force=True)
-        self._best = progress.report.best
+        self._best = progress.state.best_score
 
     def _checkpoint(self, progress: "Progress") -> None:
         from svae_cli.files.checkpoint import save_checkpoint
 
-        save_checkpoint(self._run.checkpoint, progress.state)
+        save_checkpoint(self._run.checkpoint, progress.state, self._asked)
 
 
 def _scores(report: "Report") -> str:
-    shown = {"train": report.train, "valid": report.valid, "best": report.best}
-    parts = [f"{name} {value:.4f}" for name, value in shown.items() if value is not None]
-    left = "" if report.remaining is None else f"  {report.remaining:.0f} s left"
-    return "  ".join(parts) + left
+    parts = [f"train {report.train:.4f}"] if report.train is not None else []
+    parts += [f"validation {report.valid.score:.4f}"] if report.valid is not None else []
+    parts += [f"{report.remaining:.0f} s left"] if report.remaining is not None else []
+    return "  ".join(parts)
 
 
 class Stop:

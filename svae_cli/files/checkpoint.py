@@ -1,0 +1,183 @@
+"""Checkpoints: everything that training needs to go on exactly where it stopped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import DataError, ModelError, UsageError
+from svae_cli.files import safe
+from svae_cli.files.atomic import replacing, writing
+from svae_cli.files.tree import read_tree, write_tree
+from svae_cli.models.build import skeleton
+from svae_cli.models.svae import SVAE
+from svae_cli.training.fit import STAGES, TrainState
+from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
+from svae_cli.training.plan import Plan, make_plan
+
+FORMAT = "svae-checkpoint-1"
+_TEXT = h5py.string_dtype("utf-8")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the training was begun with.
+
+    Attributes:
+        settings: as the user gave them, before anything was chosen from the data.
+        fingerprint: of the data.
+        given_validation: whether the validation data came from another file.
+    """
+
+    settings: Settings
+    fingerprint: str
+    given_validation: bool
+
+
+def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
+    """Write a checkpoint in place of an older one; it appears whole or not at all.
+
+    Args:
+        path: the checkpoint.
+        state: what to go on from.
+        asked: the settings as the user gave them; with the data, the plan follows from them.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(path, force=True) as temporary, writing(path), h5py.File(temporary, "w") as file:
+        file.attrs["svae_format"] = FORMAT
+        file.attrs["settings"] = json.dumps(asked.to_json(), sort_keys=True)
+        file.attrs["fingerprint"] = state.plan.fingerprint
+        file.attrs["given_validation"] = int(state.plan.split.get("kind") == "given")
+        file.attrs["stage"] = state.stage
+        file.attrs["step"] = state.step
+        file.attrs["best_score"] = state.best_score
+        file.attrs["stale"] = state.stale
+        file.attrs["seconds"] = state.seconds
+        file.create_dataset("history", data=json.dumps(state.history, default=_plain), dtype=_TEXT)
+        write_tree(file.create_group("model"), state.model)
+        write_tree(file.create_group("best"), state.best)
+        if state.optimizer is not None:
+            write_tree(file.create_group("optimizer"), state.optimizer)
+
+
+def read_asked(path: Path) -> Asked:
+    """What the training of a checkpoint was begun with.
+
+    Raises:
+        ModelError: the file is not a checkpoint, or is damaged.
+    """
+    with safe.open_file(path, name=str(path), error=ModelError) as file:
+        return _asked(file, str(path))
+
+
+def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: SeriesSet | None) -> TrainState:
+    """The state to go on from.
+
+    Args:
+        path: the checkpoint.
+        data: the same data as before.
+        asked: its settings, with epochs or time limit extended if wished.
+        valid: the same validation data as before, if some were given.
+
+    Raises:
+        ModelError: the file is not a checkpoint, or is damaged.
+        DataError: the data are not those that the training was begun with.
+    """
+    with safe.open_file(path, name=str(path), error=ModelError) as file:
+        begun = _asked(file, str(path))
+        if begun.given_validation and valid is None:
+            raise DataError("the training was begun with validation data of its own", hint="--val FILE as before")
+        if valid is not None and not begun.given_validation:
+            raise DataError("the training was begun without --val", hint="leave --val out")
+        plan = make_plan(data, asked, valid)
+        if plan.fingerprint != begun.fingerprint:
+            raise DataError(
+                "these are not the data that the training was begun with",
+                where=data.source,
+                hint="give the same data, or start anew with --force",
+            )
+        return _state(file, plan, str(path))
+
+
+def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
+    stage, step, stale = (safe.attribute(file, name) for name in ("stage", "step", "stale"))
+    score, seconds = safe.attribute(file, "best_score"), safe.attribute(file, "seconds")
+    numbers = (
+        isinstance(step, int) and isinstance(stale, int) and isinstance(score, float) and isinstance(seconds, float)
+    )
+    if stage not in STAGES or not numbers:
+        raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
+    full = _skeleton(plan, plan.settings)
+    linear = plan.settings.changed(recognition="linear", decoder="linear", likelihood="gaussian")
+    model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
+    optimizer: Any = None
+    if stage != "em":
+        chosen = masked_optimizer(plan) if stage == "full" else linear_optimizer(plan)
+        optimizer = _tree(file, "optimizer", chosen.start(model), where)
+    return TrainState(
+        plan=plan,
+        stage=stage,
+        step=step,
+        model=model,
+        optimizer=optimizer,
+        best=_tree(file, "best", full, where),
+        best_score=score,
+        stale=stale,
+        history=_history(file, where),
+        seconds=seconds,
+    )
+
+
+def _skeleton(plan: Plan, settings: Settings) -> SVAE:
+    return skeleton(settings, n_channels=plan.data.n_channels, n_inputs=plan.data.n_inputs)
+
+
+def _tree(file: h5py.File, name: str, like: Any, where: str) -> Any:
+    group = safe.follow(file, name, error=ModelError)
+    if not isinstance(group, h5py.Group):
+        raise ModelError(f"{name} is missing", where=where, hint="start anew with --force")
+    return read_tree(group, like, where=where)
+
+
+def _history(file: h5py.File, where: str) -> tuple[dict[str, Any], ...]:
+    node = safe.follow(file, "history", error=ModelError)
+    if not isinstance(node, h5py.Dataset) or node.shape != ():
+        raise ModelError("history is missing", where=where, hint="start anew with --force")
+    safe.check_dataset(node, error=ModelError)
+    return tuple(_json(safe.as_text(safe.read(node, error=ModelError).item()), list, where))
+
+
+def _asked(file: h5py.File, where: str) -> Asked:
+    if safe.attribute(file, "svae_format") != FORMAT:
+        raise ModelError("not a checkpoint of this svae", where=where, hint="start anew with --force")
+    plain = _json(safe.attribute(file, "settings"), dict, where)
+    try:
+        settings = Settings.from_json(plain)
+    except (UsageError, TypeError) as problem:
+        raise ModelError(f"its settings make no sense: {str(problem).splitlines()[0]}", where=where) from problem
+    return Asked(
+        settings=settings,
+        fingerprint=str(safe.attribute(file, "fingerprint") or ""),
+        given_validation=bool(safe.attribute(file, "given_validation")),
+    )
+
+
+def _plain(number: Any) -> Any:
+    """NumPy's numbers as Python's; the text of a float64 gives back the same float64."""
+    return number.item()
+
+
+def _json(text: Any, kind: type, where: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (TypeError, ValueError) as problem:
+        raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force") from problem
+    if not isinstance(value, kind):
+        raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
+    return value
