@@ -1,0 +1,73 @@
+"""Training on a problem, asking the model, and scoring its answers."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.tasks.problems import Problem, Question
+from svae_cli import metrics, prediction
+from svae_cli.config import Settings
+from svae_cli.models.fitted import FittedModel
+from svae_cli.training.fit import fit
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "linear": {"recognition": "linear", "decoder": "linear"},
+    "random-start": {"start": "random"},
+    "elbo": {"objective": "elbo"},
+    "no-mask": {"mask_pattern": "none"},
+}
+"""Settings that differ from the defaults, by the name of the variant."""
+
+_Q19 = np.round(np.arange(0.05, 0.951, 0.05), 2)
+
+
+def answer(problem: Problem, variant: str, seed: int, time_limit: float | None) -> dict[str, dict[str, Any]]:
+    """Scores of every question of a problem, by its name, after one training."""
+    settings = Settings(seed=seed, time_limit=time_limit, **VARIANTS[variant])
+    begun = time.perf_counter()
+    fitted = _train(problem, settings)
+    seconds = time.perf_counter() - begun
+    scores = {}
+    for question in problem.questions:
+        begun = time.perf_counter()
+        asked = _ask(fitted, question, seed)
+        spent = time.perf_counter() - begun
+        scores[question.name] = asked | {
+            "fit_seconds": seconds,
+            "predict_seconds": spent,
+            "settings": fitted.settings.to_json(),
+        }
+    return scores
+
+
+def _train(problem: Problem, settings: Settings) -> FittedModel:
+    state = None
+    for progress in fit(problem.train, settings):
+        state = progress.state
+    if state is None:
+        raise RuntimeError(f"training on {problem.name} took no step")
+    return state.fitted
+
+
+def _ask(fitted: FittedModel, question: Question, seed: int) -> dict[str, float]:
+    if question.kind == "forecast":
+        horizon = question.truth.shape[1]
+        answers = list(prediction.forecast(fitted, question.shown, horizon=horizon, seed=seed))
+    else:
+        answers = list(prediction.impute(fitted, question.shown, seed=seed))
+    mean, std = (np.stack([getattr(p, name) for p in answers]).astype(np.float64) for name in ("mean", "std"))
+    if question.kind == "spikes":
+        heldout = question.asked[0, 0]
+        counts = question.truth[..., heldout].astype(np.float64)
+        return {
+            "bits_per_spike": metrics.bits_per_spike(mean[..., heldout], counts),
+            "mse": float(np.square(mean[..., heldout] - counts).mean()),
+        }
+    truth = question.truth[question.asked].astype(np.float64)
+    predicted = metrics.Predictive(mean[question.asked], std[question.asked])
+    scores = metrics.score(truth, predicted)
+    quantiles = predicted.levels()[:, np.isin(metrics.LEVELS, _Q19)]
+    scores["crps_q19"] = float(metrics.crps_quantiles(quantiles, _Q19, truth).mean())
+    return scores | {"mse": scores["rmse"] ** 2, "n": int(truth.size)}
