@@ -1,21 +1,31 @@
 """How good the trained model's answers are, beside simple baselines: scores as rows, and what they say in words."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from svae_cli import baselines, holdout, metrics, prediction
+from svae_cli import baselines, metrics, prediction
+from svae_cli.comparison import in_words, score_rows
 from svae_cli.data.gaps import GapPattern
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
-from svae_cli.holdout import MODEL, Held, Reference
+from svae_cli.holdout import (
+    MODEL,
+    Held,
+    Reference,
+    choose_origins,
+    hold_out_future,
+    hold_out_gaps,
+    hold_out_target,
+    join_held,
+)
 from svae_cli.models.fitted import FittedModel
+from svae_cli.results import Prediction
+from svae_cli.training.plan import _fingerprint as data_fingerprint
 
-_LEVEL = 0.01  # a difference in CRPS below this share is not worth a word
 _SEASON_SERIES = 64  # series that the season is looked for in
 
 
@@ -29,12 +39,13 @@ class EvaluationOptions:
         mask_rate: share of the observed values hidden.
         repeats: drawings of each pattern.
         window: steps that the rate is a share of; None takes the training window of the model.
-        horizon: steps of a forecast; None takes 24, or a quarter of the longest series if that is less.
+        horizon: steps of a forecast; None takes 24, or half of what can be scored if that is less.
         origins: forecasts of each series.
         context: steps before an origin that are shown.
         per_channel: a row for every channel too.
         baselines: methods to compare with; None takes all that apply.
         season: steps in a season for the seasonal baselines; None looks for one.
+        everything: score all of the data, even if the model was trained on them.
         seed: of the drawings.
         batch_size: series predicted at once; None leaves the choice to the prediction.
     """
@@ -50,6 +61,7 @@ class EvaluationOptions:
     per_channel: bool = False
     baselines: tuple[str, ...] | None = None
     season: int | None = None
+    everything: bool = False
     seed: int = 0
     batch_size: int | None = None
 
@@ -106,6 +118,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a trained model on data, beside baselines that see the same values.
 
+    Of the data that the model was trained on, only the part that training held out is scored.
+
     Args:
         fitted: the model.
         data: series with the model's channels.
@@ -118,16 +132,23 @@ def evaluate(
         NumericalError: a prediction is not finite.
     """
     fitted.check_fits(data)
-    season = options.season or _season(fitted, data)
-    rows, words, pit = [], [], []
-    for label, held in _all_held(fitted, data, options, target, season):
-        part = _rows(held, label, fitted)
+    scope = _Scope(data, (0,) * len(data), ()) if options.everything or target is not None else _unseen(fitted, data)
+    asking = _Asking(fitted, scope, options, options.season or _season(fitted, scope.data))
+    rows, words, pit = [], list(scope.words), []
+    for label, held in asking.target(target) if target is not None else asking.tasks(words):
+        part = score_rows(
+            held,
+            label,
+            scaler=fitted.scaler,
+            channels=fitted.channels,
+            likelihood=fitted.settings.likelihood,
+        )
         rows += [row for row in part if options.per_channel or row["channel"] == "all"]
-        words += _words(part)
+        words += in_words(part)
         shares = metrics.pit(held.truth, held.predictions[MODEL])
         pit.append({**label, "method": MODEL, "shares": shares.tolist()})
-    if season is not None:
-        words.append(f"The seasonal baselines repeat every {season} steps.")
+    if asking.season is not None:
+        words.append(f"The seasonal baselines repeat every {asking.season} steps.")
     return Evaluation(rows, words, pit)
 
 
@@ -138,154 +159,103 @@ def _season(fitted: FittedModel, data: SeriesSet) -> int | None:
     return baselines.season_length([data.read(int(i)) for i in chosen], periods)
 
 
-def _all_held(
-    fitted: FittedModel, data: SeriesSet, options: EvaluationOptions, target: SeriesSet | None, season: int | None
-) -> Iterator[tuple[dict[str, Any], Held]]:
-    """What the rows are called, and the values held back for them, one task and pattern after the other."""
-    levels = () if fitted.settings.likelihood == "gaussian" else tuple(metrics.LEVELS.tolist())
-    impute = partial(prediction.impute, fitted, quantiles=levels, seed=options.seed, batch_size=options.batch_size)
-    fills = _reference(fitted, options, baselines.IMPUTERS, season)
-    if target is not None:
-        yield _label("impute", pattern="target"), holdout.hold_out_target(data, target, impute, fills)
-    elif options.task != "forecast":
-        window = options.window or fitted.settings.window or max(data.lengths)
-        for pattern in options.patterns:
-            held = [
-                holdout.hold_out_gaps(
-                    data,
-                    impute,
-                    fills,
-                    pattern=pattern,
-                    rate=options.mask_rate,
-                    window=window,
-                    repeat=repeat,
-                    seed=options.seed,
-                )
-                for repeat in range(options.repeats)
-            ]
-            yield _label("impute", pattern=pattern, rate=options.mask_rate), holdout.join_held(held)
-    if options.task != "impute" and target is None:
-        horizon = options.horizon or max(1, min(24, max(data.lengths) // 4))
+@dataclass(frozen=True)
+class _Scope:
+    """The series to score, the first step of each that may be scored, and what the user should know about it."""
 
-        def forecast(past: SeriesSet, horizon: int) -> Iterator[Any]:
-            return prediction.forecast(fitted, past, horizon=horizon, quantiles=levels, seed=options.seed)
+    data: SeriesSet
+    begins: tuple[int, ...]
+    words: tuple[str, ...]
 
-        yield (
-            _label("forecast", horizon=horizon),
-            holdout.hold_out_future(
-                data,
-                forecast,
-                _reference(fitted, options, baselines.FORECASTERS, season),
-                origins=holdout.choose_origins(data.lengths, horizon, options.origins),
-                horizon=horizon,
-                context=options.context,
-            ),
+
+def _unseen(fitted: FittedModel, data: SeriesSet) -> _Scope:
+    """All of it, or the held-out part if the model was trained on these very data."""
+    split = fitted.split
+    if not fitted.fingerprint or fitted.fingerprint != data_fingerprint(data) or split.get("kind") == "given":
+        return _Scope(data, (0,) * len(data), ())
+    what = "These are the data that the model was trained on; scored is only what training held out: "
+    if split["kind"] == "series":
+        held = [data.keys.index(key) for key in split["held_out"]]
+        return _Scope(data.subset(held), (0,) * len(held), (f"{what}{len(held)} of {len(data)} series.",))
+    begins = tuple(int(begin) for begin in split["first_held_out"])
+    share = 1 - sum(begins) / sum(data.lengths)
+    return _Scope(data, begins, (f"{what}the last {100 * share:.0f} % of each series.",))
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """Values held back task after task, each with what its rows are called."""
+
+    fitted: FittedModel
+    scope: _Scope
+    options: EvaluationOptions
+    season: int | None
+
+    def target(self, target: SeriesSet) -> Iterator[tuple[dict[str, Any], Held]]:
+        """The gaps of the data against their true values."""
+        reference = self._reference(baselines.IMPUTERS)
+        yield _label("impute", pattern="target"), hold_out_target(self.scope.data, target, self._impute, reference)
+
+    def tasks(self, words: list[str]) -> Iterator[tuple[dict[str, Any], Held]]:
+        """Each pattern of hiding, then the future; words say what could not be asked."""
+        options = self.options
+        if options.task != "forecast":
+            for pattern in options.patterns:
+                held = [self._gaps(pattern, repeat) for repeat in range(options.repeats)]
+                yield _label("impute", pattern=pattern, rate=options.mask_rate), join_held(held)
+        if options.task == "impute":
+            return
+        room = max(n - max(b, n // 2) for n, b in zip(self.scope.data.lengths, self.scope.begins, strict=True))
+        horizon = options.horizon or max(1, min(24, room // 2))
+        if options.task == "both" and horizon > room:
+            words.append(f"No forecasts were scored: {horizon} steps do not fit into the {room} that could be scored.")
+            return
+        yield _label("forecast", horizon=horizon), self._future(horizon)
+
+    def _gaps(self, pattern: GapPattern, repeat: int) -> Held:
+        data, options = self.scope.data, self.options
+        return hold_out_gaps(
+            data,
+            self._impute,
+            self._reference(baselines.IMPUTERS),
+            pattern=pattern,
+            rate=options.mask_rate,
+            window=options.window or self.fitted.settings.window or max(data.lengths),
+            begins=self.scope.begins,
+            repeat=repeat,
+            seed=options.seed,
         )
 
+    def _future(self, horizon: int) -> Held:
+        lengths, options = self.scope.data.lengths, self.options
+        return hold_out_future(
+            self.scope.data,
+            self._forecast,
+            self._reference(baselines.FORECASTERS),
+            origins=choose_origins(lengths, horizon, options.origins, begins=self.scope.begins),
+            horizon=horizon,
+            context=options.context,
+        )
 
-def _reference(
-    fitted: FittedModel, options: EvaluationOptions, known: tuple[str, ...], season: int | None
-) -> Reference:
-    asked = known if options.baselines is None else tuple(m for m in known if m in options.baselines)
-    methods = tuple(m for m in asked if m != "seasonal" or season is not None)
-    return Reference(methods, fitted.scaler.mean, fitted.scaler.std, season)
+    def _impute(self, data: SeriesSet) -> Iterator[Prediction]:
+        options = self.options
+        return prediction.impute(
+            self.fitted, data, quantiles=self._levels(), seed=options.seed, batch_size=options.batch_size
+        )
+
+    def _forecast(self, past: SeriesSet, horizon: int) -> Iterator[Prediction]:
+        return prediction.forecast(self.fitted, past, horizon=horizon, quantiles=self._levels(), seed=self.options.seed)
+
+    def _levels(self) -> tuple[float, ...]:
+        return () if self.fitted.settings.likelihood == "gaussian" else tuple(metrics.LEVELS.tolist())
+
+    def _reference(self, known: tuple[str, ...]) -> Reference:
+        asked = known if self.options.baselines is None else tuple(m for m in known if m in self.options.baselines)
+        methods = tuple(m for m in asked if m != "seasonal" or self.season is not None)
+        return Reference(methods, self.fitted.scaler.mean, self.fitted.scaler.std, self.season)
 
 
 def _label(
     task: str, *, pattern: str | None = None, rate: float | None = None, horizon: int | None = None
 ) -> dict[str, Any]:
     return {"task": task, "pattern": pattern, "rate": rate, "horizon": horizon}
-
-
-# ------------------------------------------------------------------------------------------------ rows
-
-
-def _rows(held: Held, label: dict[str, Any], fitted: FittedModel) -> list[dict[str, Any]]:
-    shift, scale = np.asarray(fitted.scaler.mean)[held.channel], np.asarray(fitted.scaler.std)[held.channel]
-    standard = Held(
-        (held.truth - shift) / scale,
-        held.channel,
-        {method: p.scaled(shift, scale) for method, p in held.predictions.items()},
-    )
-    rows = _scored(standard, label, "standard", "all", fitted) + _scored(held, label, "natural", "all", fitted)
-    for d, name in enumerate(fitted.channels):
-        chosen = held.channel == d
-        if chosen.any():
-            rows += _scored(held.at(chosen), label, "natural", name, fitted)
-    return rows
-
-
-def _scored(held: Held, label: dict[str, Any], scale: str, channel: str, fitted: FittedModel) -> list[dict[str, Any]]:
-    """One row a method; all are scored by quantiles if the model's distributions are."""
-    by_quantiles = held.predictions[MODEL].quantiles is not None
-    likelihood = fitted.settings.likelihood
-    rows = []
-    for method, predicted in held.predictions.items():
-        same = replace(predicted, quantiles=predicted.levels()) if by_quantiles else predicted
-        row = {**label, "scale": scale, "channel": channel, "method": method, "n": int(held.truth.size)}
-        row |= metrics.score(held.truth, same, likelihood=likelihood)
-        if likelihood == "poisson" and held.truth.any():
-            row["bits_per_spike"] = metrics.bits_per_spike(predicted.mean, held.truth, channel=held.channel)
-        rows.append(row)
-    best = min((row["crps"] for row in rows if row["method"] != MODEL), default=None)
-    for row in rows:
-        row["crps_skill"] = 1 - row["crps"] / best if best else None
-    return rows
-
-
-# ------------------------------------------------------------------------------------------------ words
-
-
-def _words(rows: list[dict[str, Any]]) -> list[str]:
-    """Who is best over all, in which channels a baseline is better, and whether the intervals hold."""
-    overall = {row["method"]: row for row in rows if row["channel"] == "all" and row["scale"] == "standard"}
-    model = overall.pop(MODEL)
-    where = _where(model)
-    words = []
-    if overall:
-        best = min(overall.values(), key=lambda row: row["crps"])
-        words.append(_comparison(where, model, best))
-        words += _lost_channels(where, rows)
-    cover = model["cov90"]
-    if not 0.85 <= cover <= 0.95:
-        words.append(
-            f"{where}: the 90 % intervals cover {100 * cover:.0f} % of the values; they are "
-            f"{'too narrow' if cover < 0.9 else 'wider than they need to be'}."
-        )
-    return words
-
-
-def _where(row: dict[str, Any]) -> str:
-    if row["task"] == "forecast":
-        return f"Forecasts of {row['horizon']} steps"
-    if row["pattern"] == "target":
-        return "Imputation, against the given true values"
-    return f"Imputation, pattern {row['pattern']}, {100 * row['rate']:.0f} % hidden"
-
-
-def _comparison(where: str, model: dict[str, Any], best: dict[str, Any]) -> str:
-    ours, theirs, name = model["crps"], best["crps"], best["method"]
-    if ours < theirs * (1 - _LEVEL):
-        share = 100 * (1 - ours / theirs)
-        return (
-            f"{where}: {MODEL} is best, CRPS {ours:.3g}, {share:.0f} % below the best baseline ({name} {theirs:.3g})."
-        )
-    if ours <= theirs * (1 + _LEVEL):
-        return f"{where}: {MODEL} is level with the baseline {name}, CRPS {ours:.3g} and {theirs:.3g}."
-    return f"{where}: the baseline {name} would have been better, CRPS {theirs:.3g} against {ours:.3g} of {MODEL}."
-
-
-def _lost_channels(where: str, rows: list[dict[str, Any]]) -> list[str]:
-    """The channels in which a baseline beats the model, with its name."""
-    channels = list(dict.fromkeys(row["channel"] for row in rows if row["channel"] != "all"))
-    lost = []
-    for channel in channels:
-        scores = {row["method"]: row["crps"] for row in rows if row["channel"] == channel}
-        ours = scores.pop(MODEL)
-        best = min(scores, key=lambda method: scores[method])
-        if scores[best] < ours * (1 - _LEVEL):
-            lost.append(f"{channel} ({best})")
-    if not lost or len(channels) == 1:
-        return []
-    shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-    return [f"{where}: in {len(lost)} of {len(channels)} channels a baseline would have been better: {shown}."]

@@ -71,6 +71,7 @@ def hold_out_gaps(
     pattern: GapPattern,
     rate: float,
     window: int,
+    begins: Sequence[int] | None = None,
     repeat: int = 0,
     seed: int = 0,
 ) -> Held:
@@ -84,6 +85,7 @@ def hold_out_gaps(
             ("tail" once a series).
         rate: share of the values hidden.
         window: steps that ``rate`` is a share of; shorter series count as one window.
+        begins: steps of each series before which nothing is hidden; they are shown.
         repeat: number of the drawing.
         seed: of the drawing.
 
@@ -92,10 +94,14 @@ def hold_out_gaps(
     """
     key = [seed, zlib.crc32(pattern.encode()), repeat]
 
-    def draw(index: int, observed: np.ndarray, again: int = 0) -> np.ndarray:
-        return hide_in_windows(observed, pattern, rate, window, np.random.default_rng([*key, index, again]))
+    def draw(index: int, observed: np.ndarray, begin: int = 0, again: int = 0) -> np.ndarray:
+        hidden = np.zeros_like(observed)
+        rng = np.random.default_rng([*key, index, again])
+        hidden[begin:] = hide_in_windows(observed[begin:], pattern, rate, window, rng)
+        return hidden
 
-    hidden = [draw(i, ~np.isnan(data.read(i))) for i in range(len(data))]
+    begins = begins or [0] * len(data)
+    hidden = [draw(i, ~np.isnan(data.read(i)), begins[i]) for i in range(len(data))]
     if not any(mask.any() for mask in hidden):
         raise DataError(
             f"pattern {pattern!r} with a share of {rate} hides none of the observed values",
@@ -134,7 +140,7 @@ def hide_in_windows(
 ) -> Bool[np.ndarray, "time channel"]:
     """``hide`` in each stretch of ``window`` steps by itself; "tail" in the last ``window`` steps only."""
     steps, width = observed.shape
-    window = min(window, steps)
+    window = max(1, min(window, steps))
     if pattern == "tail":
         hidden = np.zeros_like(observed)
         hidden[steps - window :] = hide(observed[steps - window :], pattern, rate, rng)
@@ -189,25 +195,31 @@ class Origins:
     starts: tuple[int, ...]
 
 
-def choose_origins(lengths: Sequence[int], horizon: int, count: int) -> Origins:
+def choose_origins(lengths: Sequence[int], horizon: int, count: int, *, begins: Sequence[int] | None = None) -> Origins:
     """Evenly spaced origins in the last fifth of each series, or as far back, up to its middle, as they need.
 
     Series in which the horizon does not fit behind the middle have none.
 
+    Args:
+        lengths: steps in each series.
+        horizon: steps ahead.
+        count: origins a series, at most.
+        begins: steps of each series before which there may be no origin.
+
     Raises:
         DataError: no series has room for the horizon.
     """
-    pairs = []
+    pairs, room = [], 0
     for index, length in enumerate(lengths):
+        earliest = max(length // 2, 1, begins[index] if begins else 0)
+        room = max(room, length - earliest)
         last = length - horizon
-        first = max(length // 2, length - max(length // 5, horizon * count), 1)
+        first = max(earliest, length - max(length // 5, horizon * count))
         if first <= last:
             pairs += [(index, int(start)) for start in np.unique(np.linspace(first, last, count).round().astype(int))]
     if not pairs:
-        raise DataError(
-            f"a horizon of {horizon} does not fit into half of the longest series, which has {max(lengths)} steps",
-            hint=f"--horizon {max(max(lengths) // 4, 1)}",
-        )
+        hint = f"--horizon {room}" if room else "give longer series"
+        raise DataError(f"a horizon of {horizon} does not fit into the {room} steps that can be scored", hint=hint)
     return Origins(tuple(i for i, _ in pairs), tuple(start for _, start in pairs))
 
 

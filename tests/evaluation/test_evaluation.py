@@ -1,17 +1,18 @@
 """Evaluation: rows and words for models whose quality is known beforehand."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from svae_cli import evaluation, metrics
+from svae_cli import comparison, evaluation, metrics
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import SeriesSet
-from svae_cli.errors import ModelError, NumericalError, UsageError
+from svae_cli.errors import DataError, ModelError, NumericalError, UsageError
 from svae_cli.evaluation import EvaluationOptions, evaluate
 from svae_cli.models.fitted import FittedModel
 from svae_cli.results import Prediction
@@ -51,8 +52,8 @@ def predict_with(monkeypatch, clean, *, error=0.0, spread=1.0, quantiles=None):
 
     def impute(model, data, *, quantiles=(), seed=0, batch_size=None):
         calls.append(("impute", tuple(quantiles)))
-        for i, key in enumerate(data.keys):
-            yield answer(key, clean[i], quantiles)
+        for key in data.keys:
+            yield answer(key, clean[int(key)], quantiles)
 
     def forecast(model, data, *, horizon, quantiles=(), seed=0):
         calls.append(("forecast", tuple(quantiles)))
@@ -134,7 +135,7 @@ def test_a_level_model_is_called_level(seasonal, monkeypatch):
     linear = row_of(outcome, method="linear", scale="standard", channel="all")
     assert {row["method"] for row in outcome.rows} == {"svae", "linear"}
     model = {**linear, "method": "svae", "crps": linear["crps"] * 1.005}
-    assert "level with the baseline linear" in evaluation._words([linear, model])[0]
+    assert "level with the baseline linear" in comparison.in_words([linear, model])[0]
 
 
 def test_counts_are_scored_by_quantiles_and_in_bits(monkeypatch):
@@ -170,6 +171,35 @@ def test_true_values_may_be_given(seasonal, monkeypatch):
     row = row_of(outcome, method="svae", scale="natural", channel="all")
     assert (row["pattern"], row["n"], row["mae"]) == ("target", 60, 0.0)
     assert "against the given true values" in outcome.words[0]
+
+
+@pytest.mark.parametrize("kind", ["time", "series"])
+def test_of_the_training_data_only_the_held_out_part_is_scored(seasonal, monkeypatch, kind):
+    clean, data = seasonal
+    split = {
+        "time": {"kind": "time", "first_held_out": [200, 200, 200]},
+        "series": {"kind": "series", "held_out": ["1"]},
+    }
+    model = replace(fitted(), fingerprint=evaluation.data_fingerprint(data), split=split[kind])
+    predict_with(monkeypatch, clean)
+    options = EvaluationOptions(task="impute", patterns=("point",), mask_rate=0.3)
+    some, everything = (evaluate(model, data, replace(options, everything=e)) for e in (False, True))
+    share = some.rows[0]["n"] / everything.rows[0]["n"]
+    np.testing.assert_allclose(share, 40 / 240 if kind == "time" else 1 / 3, rtol=0.2)
+    assert ("the last 17 % of each series" if kind == "time" else "1 of 3 series") in some.words[0]
+    assert "trained on" not in "".join(everything.words)
+    other = evaluate(replace(model, fingerprint="of other data"), data, options)
+    assert other.rows == everything.rows
+
+
+def test_forecasts_that_do_not_fit_are_left_out_in_words_or_refused(seasonal, monkeypatch):
+    clean, data = seasonal
+    predict_with(monkeypatch, clean)
+    outcome = evaluate(fitted(), data, EvaluationOptions(patterns=("point",), horizon=130))
+    assert {row["task"] for row in outcome.rows} == {"impute"}
+    assert "No forecasts were scored: 130 steps do not fit into the 120 that could be scored." in outcome.words
+    with pytest.raises(DataError, match="horizon of 130 does not fit"):
+        evaluate(fitted(), data, EvaluationOptions(task="forecast", horizon=130))
 
 
 def test_a_nan_of_the_model_is_an_error(seasonal, monkeypatch):

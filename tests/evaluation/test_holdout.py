@@ -153,7 +153,21 @@ def test_origins_are_spread_over_the_end(lengths, horizon, count, expected):
 def test_a_horizon_too_long_is_refused_with_one_that_fits():
     with pytest.raises(DataError, match="horizon of 30 does not fit") as caught:
         choose_origins([40, 20], 30, 3)
-    assert caught.value.hint == "--horizon 10"
+    assert caught.value.hint == "--horizon 20"
+
+
+def test_nothing_is_asked_before_the_begin(ragged):
+    begins = (30, 10, 50)
+    spy = Spy()
+    holdout.hold_out_gaps(ragged, spy.impute, reference(), pattern="block", rate=0.5, window=20, begins=begins)
+    for i, shown in enumerate(spy.seen):
+        original, hidden = ragged.read(i), ~np.isnan(ragged.read(i)) & np.isnan(shown)
+        np.testing.assert_array_equal(shown[: begins[i]], original[: begins[i]])
+        assert hidden[begins[i] :].any()
+    origins = choose_origins(ragged.lengths, 5, 3, begins=begins)
+    assert all(start >= begins[i] for i, start in zip(origins.series, origins.starts, strict=True))
+    assert set(origins.series) == {0, 1, 2}
+    assert set(choose_origins(ragged.lengths, 12, 3, begins=begins).series) == {1}
 
 
 def test_joined_parts_keep_their_order(ragged):
