@@ -32,7 +32,7 @@ def fill(
     """The series with its gaps (NaN) filled.
 
         mean      the channel's mean
-        last      the last value seen, the mean before the first
+        last      the last value seen, before the first one that first one
         linear    a straight line between neighbours, constant beyond the outermost
         seasonal  the same line through the values one, two, ... periods away; "linear" where a phase was never seen
 
@@ -59,9 +59,9 @@ def fill(
 
 
 def _last(values: np.ndarray, means: np.ndarray) -> np.ndarray:
-    step = np.arange(len(values))[:, None]
-    latest = np.maximum.accumulate(np.where(np.isnan(values), -1, step), axis=0)
-    return np.where(latest < 0, means, np.take_along_axis(values, np.maximum(latest, 0), axis=0))
+    seen, step = ~np.isnan(values), np.arange(len(values))[:, None]
+    source = np.maximum(np.maximum.accumulate(np.where(seen, step, -1), axis=0), seen.argmax(axis=0))
+    return np.where(seen.any(axis=0), np.take_along_axis(values, source, axis=0), means)
 
 
 def _linear(values: np.ndarray, means: np.ndarray) -> np.ndarray:
