@@ -13,6 +13,7 @@ MaskPattern = Literal["auto", "none", "mixed", "window", "point", "channel", "ta
 SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
 StartKind = Literal["linear", "random"]
+ObjectiveKind = Literal["auto", "elbo", "predictive"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ class Settings:
         window: steps in a training window; None chooses from the series' lengths.
         batch_size: windows in a batch; None chooses.
         epochs: longest training of the full model, in passes over the data; None chooses from the data's size.
-        learning_rate: of the networks; the prior's rate is ``prior_learning_rate``.
-        prior_learning_rate: of the dynamics' parameters.
+        em_steps: EM iterations of the linear start.
+        linear_steps: gradient steps of the linear start on its exact likelihood; None chooses.
+        learning_rate: of the networks.
+        prior_learning_rate: of everything else: dynamics, linear parts, noise.
         patience: validation rounds without improvement before training stops.
+        objective: of the full model: "elbo" is the paper's bound with masking, "predictive" the log predictive density
+            of the hidden values.
         mask_pattern: which part of a window is hidden from recognition while it is still scored (section 5 of
             docs/model.md).
         mask_rate: share of the values hidden.
@@ -59,9 +64,12 @@ class Settings:
     window: int | None = None
     batch_size: int | None = None
     epochs: int | None = None
-    learning_rate: float = 1e-3
+    em_steps: int = 15
+    linear_steps: int | None = None
+    learning_rate: float = 2e-3
     prior_learning_rate: float = 1e-3
     patience: int = 10
+    objective: ObjectiveKind = "auto"
     mask_pattern: MaskPattern = "auto"
     mask_rate: float = 0.3
     start: StartKind = "linear"
@@ -75,7 +83,7 @@ class Settings:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("latent_dim", "window", "batch_size", "epochs"):
+        for name in ("latent_dim", "window", "batch_size", "epochs", "linear_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} is {value}; expected 1 or more")

@@ -292,6 +292,6 @@ def _gauss_hermite(function: Callable[[Array], Array], mean: Array, variance: Ar
 
 
 def _log_gauss_hermite(log_function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
-    """log E[exp(log_function(z))] for z ~ N(mean, variance)."""
+    """Log E[exp(log_function(z))] for z ~ N(mean, variance)."""
     log_weights = jnp.asarray(np.log(_WEIGHTS), mean.dtype)
     return jax.scipy.special.logsumexp(log_function(_nodes(mean, variance)) + log_weights, axis=-1)

@@ -24,6 +24,11 @@ class Network(eqx.Module):
             layers[-1] = jax.tree.map(jnp.zeros_like, layers[-1])
         self.layers = tuple(layers)
 
+    @property
+    def n_in(self) -> int:
+        """Length of the input vector."""
+        return self.layers[0].weight.shape[1]
+
     def __call__(self, x: Float[Array, " n_in"]) -> Float[Array, " n_out"]:
         """The network's output for one input vector."""
         for layer in self.layers[:-1]:

@@ -4,16 +4,11 @@ Periods that stand out of the spectrum become pairs of states that rotate; what 
 components of neighbouring steps. The blocks are only a start: all of A and Q are free from then on.
 """
 
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 from jaxtyping import Bool, Float
 
 from svae_cli.data.windows import Batch
-from svae_cli.models.decoder import LinearDecoder
-from svae_cli.models.dynamics import Dynamics
-from svae_cli.models.likelihoods import GaussianLikelihood
-from svae_cli.models.recognition import Recognition
+from svae_cli.models.build import linear_model
 from svae_cli.models.svae import SVAE
 
 _DAMPING = 0.999  # of a rotation, per step
@@ -38,7 +33,7 @@ def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int,
     blocks.append((transition, noise, loadings))
     explained = sum(np.sum(c**2, axis=1) for _, _, c in blocks)
     variance = np.maximum(filled.reshape(-1, filled.shape[-1]).var(axis=0) - explained, _NOISE_FLOOR)
-    return assemble(
+    return linear_model(
         transition=_block_diagonal([b[0] for b in blocks]),
         noise_cov=_block_diagonal([b[1] for b in blocks]),
         loadings=np.concatenate([b[2] for b in blocks], axis=1),
@@ -47,37 +42,6 @@ def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int,
         n_inputs=windows.inputs.shape[-1],
         stable=stable,
         dtype=windows.values.dtype,
-    )
-
-
-def assemble(
-    *,
-    transition: Float[np.ndarray, "state state"],
-    noise_cov: Float[np.ndarray, "state state"],
-    loadings: Float[np.ndarray, "channel state"],
-    offset: Float[np.ndarray, " channel"],
-    noise_variance: Float[np.ndarray, " channel"],
-    n_inputs: int,
-    stable: bool,
-    dtype: np.dtype,
-) -> SVAE:
-    """A linear-Gaussian SVAE with unit initial covariance, zero bias and exact recognition."""
-    latent_dim = len(transition)
-    as_array = lambda a: jnp.asarray(a, dtype)  # noqa: E731
-    dynamics = Dynamics.from_moments(
-        initial_mean=jnp.zeros(latent_dim, dtype),
-        initial_cov=jnp.eye(latent_dim, dtype=dtype),
-        transition=as_array(transition),
-        bias=jnp.zeros(latent_dim, dtype),
-        input_matrix=jnp.zeros((latent_dim, n_inputs), dtype),
-        noise_cov=as_array(noise_cov),
-        stable=stable,
-    )
-    return SVAE(
-        dynamics=dynamics,
-        recognition=Recognition.at_anchor(len(loadings), latent_dim, None, jr.key(0), jnp.dtype(dtype)),
-        decoder=LinearDecoder(loadings=as_array(loadings), offset=as_array(offset)),
-        likelihood=GaussianLikelihood(log_variance=as_array(np.log(noise_variance))),
     )
 
 

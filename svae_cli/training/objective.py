@@ -17,7 +17,7 @@ def log_evidence(
     observed: Bool[Array, "time channel"],
     inputs: Float[Array, "time input"],
 ) -> Float[Array, ""]:
-    """log p(observed values) of a linear-Gaussian model with exact recognition: the bound at its tightest.
+    """Log p(observed values) of a linear-Gaussian model with exact recognition: the bound at its tightest.
 
     log N(y | C x + d, R) is the potential's log plus a constant, so the evidence is log Z plus the constants
     (docs/model.md, section 3).

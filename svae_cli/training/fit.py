@@ -1,0 +1,301 @@
+"""fit: the training loop, as a generator that yields its state after every step; it prints and saves nothing.
+
+Three stages, each starting where the one before ended:
+
+    em        EM on the linear-Gaussian model, from the closed-form start
+    linear    Adam on the exact marginal likelihood of the linear-Gaussian model
+    full      Adam on the masked objective of the full model, validated as it goes; the best model is kept
+
+Every random choice is a function of (seed, stage, step), so a state is all that is needed to go on exactly.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import NumericalError
+from svae_cli.models.build import full_model, linear_model
+from svae_cli.models.fitted import FittedModel
+from svae_cli.models.svae import SVAE
+from svae_cli.training.em import em_step
+from svae_cli.training.linear_start import linear_start
+from svae_cli.training.optimizer import Objective, Optimizer, linear_optimizer, masked_optimizer
+from svae_cli.training.plan import Plan, make_plan
+from svae_cli.training.validation import Validation, validate
+
+STAGES = ("em", "linear", "full")
+_ROUNDS = 20  # validation rounds a stage
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened in one step.
+
+    Attributes:
+        stage: one of ``STAGES``.
+        step: steps of this stage that are done.
+        steps: steps of this stage in all.
+        train: the objective on the step's batch, nats per value, higher is better; None in EM.
+        valid: scores on the validation windows, in validation rounds only.
+        best: this round's model is the best so far.
+        seconds: training time, earlier runs that were resumed included.
+        remaining: estimated seconds to the end of the last stage; None before that can be said.
+    """
+
+    stage: str
+    step: int
+    steps: int
+    train: float | None
+    valid: Validation | None
+    best: bool
+    seconds: float
+    remaining: float | None
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """All that training needs to go on from here.
+
+    Attributes:
+        plan: what follows from data and settings alone.
+        stage: one of ``STAGES``, or "done".
+        step: steps of the stage that are done.
+        model: the current model.
+        optimizer: the optimiser's arrays; None in EM.
+        best: the best full model so far.
+        best_score: its validation score.
+        stale: validation rounds since.
+        history: one record a validation round.
+        seconds: training time so far.
+    """
+
+    plan: Plan
+    stage: str
+    step: int
+    model: SVAE
+    optimizer: Any
+    best: SVAE
+    best_score: float
+    stale: int
+    history: tuple[dict[str, Any], ...]
+    seconds: float
+
+    @property
+    def fitted(self) -> FittedModel:
+        """The best model so far, ready to use."""
+        plan = self.plan
+        return FittedModel(
+            model=self.best,
+            settings=plan.settings,
+            scaler=plan.scaler,
+            channels=plan.data.channels,
+            units=plan.data.units,
+            channel_shape=plan.data.channel_shape,
+            inputs=plan.data.inputs,
+            choices=plan.choices,
+            history=self.history,
+            split=plan.split,
+            fingerprint=plan.fingerprint,
+            time=plan.data.time,
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step's report and the state after it."""
+
+    report: Report
+    state: TrainState
+
+
+def fit(
+    data: SeriesSet, settings: Settings, *, valid: SeriesSet | None = None, state: TrainState | None = None
+) -> Iterator[Progress]:
+    """Train; the last yielded state holds the best model.
+
+    Args:
+        data: the series to learn from.
+        settings: what was asked for; None and "auto" are resolved from the data.
+        valid: series to validate on; by default a part of ``data`` is held out.
+        state: go on from here instead of from the start; the same data and settings are expected.
+
+    Raises:
+        DataError: the data cannot be trained on.
+        NumericalError: the objective left the finite numbers; the last yielded state holds the best model so far.
+    """
+    state = initial_state(make_plan(data, settings, valid)) if state is None else state
+    clock = _Clock(state.plan.settings.time_limit, state.seconds)
+    if state.stage == "em":
+        state = yield from _run_em(state, clock)
+    if state.stage == "linear":
+        state = yield from _run_linear(state, clock)
+    if state.stage == "full":
+        yield from _run_full(state, clock)
+
+
+def initial_state(plan: Plan) -> TrainState:
+    """The state before the first step."""
+    settings = plan.settings
+    if settings.start == "linear":
+        linear = linear_start(plan.start_windows, plan.periods, latent_dim=settings.latent_dim, stable=settings.stable)
+        return _state(plan, "em", linear)
+    return _state(plan, "full", full_from(plan, random_start(plan)))
+
+
+def random_start(plan: Plan) -> SVAE:
+    """A linear model of small random loadings and slowly decaying states, for comparison with the linear start."""
+    settings, rng = plan.settings, np.random.default_rng([plan.settings.seed, 0x57A27])
+    dim, width = settings.latent_dim, plan.data.n_channels
+    return linear_model(
+        transition=0.9 * np.eye(dim),
+        noise_cov=0.19 * np.eye(dim),
+        loadings=rng.standard_normal((width, dim)) / np.sqrt(dim),
+        offset=np.zeros(width),
+        noise_variance=np.ones(width),
+        n_inputs=plan.data.n_inputs,
+        stable=settings.stable,
+        dtype=np.dtype(settings.precision),
+    )
+
+
+def full_from(plan: Plan, linear: SVAE) -> SVAE:
+    """The full model that begins as ``linear``, in model units."""
+    return full_model(linear, plan.settings, mean=plan.start_scaler.mean, std=plan.start_scaler.std)
+
+
+def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:
+    best = model if stage == "full" else full_from(plan, model)
+    return TrainState(
+        plan=plan,
+        stage=stage,
+        step=0,
+        model=model,
+        optimizer=None,
+        best=best,
+        best_score=-np.inf,
+        stale=0,
+        history=(),
+        seconds=0.0,
+    )
+
+
+class _Clock:
+    """Training time over several runs, and whether it is up."""
+
+    def __init__(self, limit: float | None, spent: float):
+        self._begin = time.monotonic() - spent
+        self._limit = limit
+        self.spent = lambda: time.monotonic() - self._begin
+
+    @property
+    def is_up(self) -> bool:
+        return self._limit is not None and self.spent() > self._limit
+
+
+def _run_em(state: TrainState, clock: _Clock) -> Iterator[Progress]:
+    plan, steps = state.plan, state.plan.settings.em_steps
+    while state.step < steps and not clock.is_up:
+        model = em_step(state.model, plan.start_windows, batch_size=plan.settings.batch_size)
+        _require_finite(model, "EM", state.step)
+        state = replace(state, model=model, step=state.step + 1, seconds=clock.spent())
+        if state.step == steps:
+            state = replace(state, best=full_from(plan, model))
+        yield _progress(state, steps, None, None, best=False)
+    return replace(state, stage="linear", step=0, optimizer=linear_optimizer(plan).start(state.model))
+
+
+def _run_linear(state: TrainState, clock: _Clock) -> Iterator[Progress]:
+    plan = state.plan
+    optimizer = linear_optimizer(plan)
+    state = yield from _descend(state, clock, optimizer, lambda model: full_from(plan, model))
+    # The full model starts from the best round of the linear one, and has to beat it.
+    return replace(state, stage="full", step=0, model=state.best, optimizer=None, stale=0)
+
+
+def _run_full(state: TrainState, clock: _Clock) -> Iterator[Progress]:
+    optimizer = masked_optimizer(state.plan)
+    if state.optimizer is None:
+        state = replace(state, optimizer=optimizer.start(state.model))
+    state = yield from _descend(state, clock, optimizer, lambda model: model)
+    return replace(state, stage="done")
+
+
+def _descend(
+    state: TrainState, clock: _Clock, optimizer: Optimizer, as_full: Callable[[SVAE], SVAE]
+) -> Iterator[Progress]:
+    """Steps with validation rounds between, until the stage's steps, its patience or the time is used up."""
+    plan = state.plan
+    every = max(1, optimizer.steps // _ROUNDS)
+    if state.step == 0:
+        state, _, _ = _validation_round(state, as_full(state.model), None)
+    while state.step < optimizer.steps and state.stale <= plan.settings.patience and not clock.is_up:
+        model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
+        if not np.isfinite(objective):
+            raise NumericalError(
+                f"the objective became {objective} in step {state.step + 1} of stage {state.stage!r}",
+                hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
+            )
+        state = replace(state, model=model, optimizer=arrays, step=state.step + 1, seconds=clock.spent())
+        valid, best = None, False
+        if state.step % every == 0 or state.step == optimizer.steps:
+            state, valid, best = _validation_round(state, as_full(model), objective)
+        yield _progress(state, optimizer.steps, objective, valid, best=best)
+    return state
+
+
+def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
+    plan = state.plan
+    valid = validate(model, plan.valid, plan.valid_hidden, batch_size=plan.settings.batch_size)
+    best = valid.score > state.best_score
+    record = {
+        "stage": state.stage,
+        "step": state.step,
+        "train": objective,
+        "elbo": valid.elbo,
+        "score": valid.score,
+        "coverage": valid.coverage,
+        "best": best,
+    }
+    state = replace(
+        state,
+        best=model if best else state.best,
+        best_score=valid.score if best else state.best_score,
+        stale=0 if best else state.stale + 1,
+        history=(*state.history, record),
+    )
+    return state, valid, best
+
+
+def _progress(
+    state: TrainState, steps: int, objective: float | None, valid: Validation | None, *, best: bool
+) -> Progress:
+    report = Report(
+        stage=state.stage,
+        step=state.step,
+        steps=steps,
+        train=objective,
+        valid=valid,
+        best=best,
+        seconds=state.seconds,
+        remaining=None,
+    )
+    return Progress(report=report, state=state)
+
+
+def _require_finite(model: SVAE, where: str, step: int) -> None:
+    leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
+    if not all(bool(np.isfinite(leaf).all()) for leaf in leaves):
+        raise NumericalError(
+            f"{where} left the finite numbers in iteration {step + 1}",
+            hint="--precision float64, or a smaller --latent-dim",
+        )
+
+
+__all__ = ["Objective", "Progress", "Report", "Settings", "TrainState", "fit", "initial_state"]

@@ -1,0 +1,171 @@
+"""Optimizer: one jitted gradient step of each stage."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from svae_cli.data.gaps import hide
+from svae_cli.data.windows import Batch
+from svae_cli.models.network import Network
+from svae_cli.models.svae import SVAE
+from svae_cli.training.batched import batched
+from svae_cli.training.objective import hidden_log_density, log_evidence
+from svae_cli.training.plan import Plan
+
+Objective = Callable[..., Array]
+"""(model, values, observed, inputs, hidden, key, step, alike) to nats per value, higher is better."""
+
+_LINEAR_RATE = 5e-3
+_FINAL_RATE = 0.02  # of the peak
+_WARM_UP = 20
+_MIN_LOG_VARIANCE = float(np.log(1e-5))  # of noise, in model units: keeps float32 away from its limits
+
+
+class Optimizer:
+    """Adam with clipped gradients, a short warm-up and a cosine decay over ``steps``.
+
+    Args:
+        plan: data and settings.
+        objective: to be raised.
+        steps: length of the schedule.
+        rates: peak learning rates of (networks, everything else).
+        trainable: picks the parts of the model that learn.
+        hiding: whether windows are masked.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        objective: Objective,
+        *,
+        steps: int,
+        rates: tuple[float, float],
+        trainable: Callable[[SVAE], Any],
+        hiding: bool,
+    ):
+        self.steps = steps
+        self._plan = plan
+        self._hiding = hiding
+        self._trainable = trainable
+        schedules = [
+            optax.warmup_cosine_decay_schedule(0.0, r, min(_WARM_UP, steps // 5), max(steps, 2), r * _FINAL_RATE)
+            for r in rates
+        ]
+        self._transform = optax.chain(
+            optax.clip_by_global_norm(plan.settings.clip_norm),
+            optax.partition(
+                {name: optax.adam(s, b2=0.99) for name, s in zip(("network", "rest"), schedules, strict=True)},
+                _labels,
+            ),
+        )
+        self._jitted = eqx.filter_jit(self._update)
+        self._objective = objective
+
+    def start(self, model: SVAE) -> Any:
+        """The optimiser's arrays before its first step."""
+        return self._transform.init(eqx.filter(model, self._trainable(model)))
+
+    def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
+        """One step on the batch that belongs to it; the objective is that of the model before the step."""
+        plan = self._plan
+        reader = plan.windows if self._hiding else plan.linear_windows
+        batch = reader.draw(plan.settings.seed, step, plan.settings.batch_size)
+        hidden = self._hidden(batch, step)
+        key = jr.fold_in(jr.key(plan.settings.seed), step)
+        model, arrays, value = self._jitted(
+            model, arrays, batch.values, batch.observed, batch.inputs, hidden, key, jnp.asarray(step), batch.alike
+        )
+        return model, arrays, float(value)
+
+    def _hidden(self, batch: Batch, step: int) -> np.ndarray:
+        """What is hidden from recognition; one mask for all windows where they are alike, which is much cheaper."""
+        settings = self._plan.settings
+        if not self._hiding or settings.mask_pattern == "none":
+            return np.zeros_like(batch.observed)
+        rng = np.random.default_rng([settings.seed, step, 0x41DE])
+        rate = rng.uniform(0.1, 1.0) * min(0.95, 2 * settings.mask_rate)
+        if batch.alike:
+            return np.broadcast_to(hide(batch.observed[0], settings.mask_pattern, rate, rng), batch.observed.shape)
+        return hide(batch.observed, settings.mask_pattern, rate, rng)
+
+    def _update(self, model, arrays, values, observed, inputs, hidden, key, step, alike):
+        parameters, rest = eqx.partition(model, self._trainable(model))
+
+        def loss(parameters):
+            return -self._objective(
+                eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step, alike=alike
+            )
+
+        value, gradient = jax.value_and_grad(loss)(parameters)
+        updates, arrays = self._transform.update(gradient, arrays, parameters)
+        model = eqx.combine(optax.apply_updates(parameters, updates), rest)
+        return _project(model), arrays, -value
+
+
+def linear_optimizer(plan: Plan) -> Optimizer:
+    """Exact marginal likelihood of the linear-Gaussian model; recognition stays exact."""
+
+    def objective(model, values, observed, inputs, hidden, key, step, *, alike):
+        total = batched(log_evidence, model, values, observed, inputs, alike=alike)
+        return jnp.sum(total) / jnp.maximum(jnp.sum(observed), 1)
+
+    def trainable(model):
+        frozen = jax.tree.map(lambda _: False, model.recognition)
+        return eqx.tree_at(lambda m: m.recognition, jax.tree.map(eqx.is_inexact_array, model), frozen)
+
+    return Optimizer(
+        plan,
+        objective,
+        steps=plan.settings.linear_steps,
+        rates=(_LINEAR_RATE, _LINEAR_RATE),
+        trainable=trainable,
+        hiding=False,
+    )
+
+
+def masked_optimizer(plan: Plan) -> Optimizer:
+    """The masked objective of the full model: the bound, or the predictive density of what is hidden."""
+    settings = plan.settings
+
+    def predictive(model, values, observed, inputs, hidden, key, step, *, alike):
+        keys = jr.split(key, len(values))
+        total = batched(hidden_log_density, model, values, observed, inputs, hidden, keys, alike=alike)
+        return jnp.sum(total) / jnp.maximum(jnp.sum(hidden & observed), 1)
+
+    def bound(model, values, observed, inputs, hidden, key, step, *, alike):
+        keys = jr.split(key, len(values))
+        one = lambda m, v, o, u, h, k: m.elbo(v, o, h, u, k)  # noqa: E731
+        parts = batched(one, model, values, observed, inputs, hidden, keys, alike=alike)
+        weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
+        return jnp.sum(parts.log_likelihood - weight * parts.kl) / jnp.maximum(jnp.sum(parts.count), 1)
+
+    return Optimizer(
+        plan,
+        bound if settings.objective == "elbo" else predictive,
+        steps=settings.epochs * plan.steps_per_epoch,
+        rates=(settings.learning_rate, settings.prior_learning_rate),
+        trainable=lambda model: jax.tree.map(eqx.is_inexact_array, model),
+        hiding=True,
+    )
+
+
+def _labels(parameters: Any) -> Any:
+    """ "network" for the leaves of networks, "rest" for all others."""
+    is_network = lambda node: isinstance(node, Network)  # noqa: E731
+    name = lambda node: jax.tree.map(lambda _: "network" if is_network(node) else "rest", node)  # noqa: E731
+    return jax.tree.map(name, parameters, is_leaf=is_network)
+
+
+def _project(model: SVAE) -> SVAE:
+    """Keep noise variances above their floor."""
+    log_variance = getattr(model.likelihood, "log_variance", None)
+    if log_variance is None:
+        return model
+    return eqx.tree_at(lambda m: m.likelihood.log_variance, model, jnp.maximum(log_variance, _MIN_LOG_VARIANCE))

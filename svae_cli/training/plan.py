@@ -1,0 +1,223 @@
+"""Plan: everything that training decides from the data before its first step, each choice with its reason."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from svae_cli.config import Settings
+from svae_cli.data.gaps import hide
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.seasonality import detect_periods
+from svae_cli.data.series import SeriesSet
+from svae_cli.data.windows import Batch, WindowReader
+from svae_cli.errors import DataError
+
+_START_WINDOWS = 128  # windows that the linear start is fitted to
+_VALID_WINDOWS = 64
+_STEPS_A_BATCH = 3072  # windows times steps: enough to keep two cores busy, few enough for quick steps
+_COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
+_FULL_STEPS = 800
+_LINEAR_STEPS = 600
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained on what.
+
+    Attributes:
+        settings: resolved: no None and no "auto" left, apart from ``time_limit``.
+        scaler: between the data's units and the model's.
+        start_scaler: between the data's units and those of the linear start; differs for counts.
+        windows: training windows.
+        start_windows: the windows that EM runs on, in the linear start's units.
+        linear_windows: training windows in the linear start's units.
+        valid: validation windows in model units.
+        valid_hidden: what validation hides of them.
+        periods: seasonal periods, in steps.
+        choices: the reasons.
+        split: what is held out.
+        fingerprint: of the data.
+        data: the training part.
+    """
+
+    settings: Settings
+    scaler: Scaler
+    start_scaler: Scaler
+    windows: WindowReader
+    start_windows: Batch
+    linear_windows: WindowReader
+    valid: Batch
+    valid_hidden: np.ndarray
+    periods: tuple[float, ...]
+    choices: dict[str, str]
+    split: dict[str, object]
+    fingerprint: str
+    data: SeriesSet
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches after which every observed step has been seen about once."""
+        size = self.settings.batch_size * self.settings.window
+        return max(1, round(sum(self.data.lengths) / size))
+
+
+def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = None) -> Plan:
+    """Split the data, measure them and resolve every open setting.
+
+    Args:
+        data: all series to learn from.
+        settings: what the user asked for.
+        valid: series to validate on; without them a part of ``data`` is held out.
+
+    Raises:
+        DataError: too little data, or a channel that was never observed.
+    """
+    if not len(data) or max(data.lengths) < 3:
+        raise DataError("no series has 3 steps or more", where=data.source)
+    choices: dict[str, str] = {}
+    fingerprint = _fingerprint(data)
+    train, held, split = (data, valid, {"kind": "given"}) if valid is not None else _split(data, settings, choices)
+    start_scaler = Scaler.measure(train)
+    settings = _resolve_likelihood(settings, train, choices)
+    raw = settings.standardize == "none" or settings.likelihood in ("poisson", "bernoulli")
+    scaler = Scaler.identity(data.n_channels) if raw else start_scaler
+    periods = detect_periods(train, start_scaler, longest=max(train.lengths) / 4)
+    settings, periods = _resolve_sizes(settings, train, periods, choices)
+    dtype = np.dtype(settings.precision)
+    reader = WindowReader(train, scaler, length=settings.window, dtype=dtype)
+    linear = WindowReader(train, start_scaler, length=settings.window, dtype=dtype)
+    valid_windows = WindowReader(held, scaler, length=settings.window, dtype=dtype).spread(_VALID_WINDOWS)
+    rng = np.random.default_rng([settings.seed, 0x7A11D])
+    return Plan(
+        settings=settings,
+        scaler=scaler,
+        start_scaler=start_scaler,
+        windows=reader,
+        start_windows=linear.draw(settings.seed, 1 << 30, min(_START_WINDOWS, linear.n_starts)),
+        linear_windows=linear,
+        valid=valid_windows,
+        valid_hidden=hide(valid_windows.observed, "mixed", 0.3, rng),
+        periods=periods,
+        choices=choices,
+        split=split,
+        fingerprint=fingerprint,
+        data=train,
+    )
+
+
+def _split(data: SeriesSet, settings: Settings, choices: dict[str, str]):
+    """Whole series held out where there are enough of them, else the last part in time of each."""
+    share = settings.val_fraction
+    kind = settings.split
+    if kind == "auto":
+        kind = "series" if len(data) >= 10 else "time"
+        choices["split"] = f"{kind}: {len(data)} series" + ("" if kind == "series" else ", so the last part of each")
+    if kind == "series":
+        if len(data) < 2:
+            raise DataError("one series cannot be split by series", where=data.source, hint="svae train --split time")
+        order = np.random.default_rng([settings.seed, 0x5B117]).permutation(len(data))
+        count = min(max(1, round(share * len(data))), len(data) - 1)
+        held = sorted(order[:count].tolist())
+        kept = sorted(order[count:].tolist())
+        return data.subset(kept), data.subset(held), {"kind": "series", "held_out": [data.keys[i] for i in held]}
+    cuts = [n - max(1, round(share * n)) if n > 1 else n for n in data.lengths]
+    if max(n - c for n, c in zip(data.lengths, cuts, strict=True)) < 2 or max(cuts) < 2:
+        raise DataError(
+            "the series are too short to hold out their last part",
+            where=data.source,
+            hint="raise --val-fraction, or give other series with --val FILE",
+        )
+    long_enough = [i for i, (n, c) in enumerate(zip(data.lengths, cuts, strict=True)) if n - c >= 2]
+    held = data.subset(long_enough).between([cuts[i] for i in long_enough], [data.lengths[i] for i in long_enough])
+    return data.between([0] * len(data), cuts), held, {"kind": "time", "first_held_out": cuts}
+
+
+def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+    if settings.likelihood == "auto":
+        likelihood, why = _guess_likelihood(data)
+        choices["likelihood"] = f"{likelihood}: {why}"
+        settings = settings.changed(likelihood=likelihood)
+    return settings
+
+
+def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
+    """Looks at up to 64 stretches of 1024 steps."""
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int))
+    seen = np.concatenate([data.read(int(i), 0, min(data.lengths[i], 1024)).ravel() for i in chosen])
+    seen = seen[~np.isnan(seen)]
+    if seen.size == 0 or (seen < 0).any() or (seen != np.round(seen)).any():
+        return "gaussian", "the values are continuous"
+    if seen.max() <= 1:
+        return "bernoulli", "every value is 0 or 1"
+    if seen.mean() < _COUNT_MEAN:
+        return "poisson", f"whole numbers with a mean of {seen.mean():.2g}"
+    return "gaussian", f"whole numbers, but with a mean of {seen.mean():.3g}"
+
+
+def _resolve_sizes(
+    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
+) -> tuple[Settings, tuple[float, ...]]:
+    """Window, batch, latent dimension, steps, objective, networks."""
+    window = settings.window
+    if window is None:
+        wish = int(4 * max(periods)) if periods else 100
+        window = min(max(data.lengths), max(48, min(wish, 200)))
+        choices["window"] = f"{window} steps: " + (
+            f"up to 4 of the longest period, {max(periods):.4g}" if periods else f"series of {max(data.lengths)} steps"
+        )
+    periods = tuple(p for p in periods if p <= window / 1.5)
+    if periods:
+        choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"
+    batch = settings.batch_size
+    if batch is None:
+        batch = int(np.clip(_STEPS_A_BATCH // window, 8, 64))
+        choices["batch_size"] = f"{batch} windows, about {_STEPS_A_BATCH} steps"
+    settings = settings.changed(window=window, batch_size=batch)
+    if settings.latent_dim is None:
+        dim = _latent_dim(data, periods)
+        choices["latent_dim"] = f"{dim}: {data.n_channels} channels, {len(periods)} periods, {sum(data.lengths)} steps"
+        settings = settings.changed(latent_dim=dim)
+    return _resolve_networks(settings, data, choices), periods
+
+
+def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
+    """Two states a channel (value and slope) and two pairs a period, as far as the number of steps carries them."""
+    wish = max(4, 2 * data.n_channels) + 4 * len(periods)
+    affordable = max(2, sum(data.lengths) // 20)
+    return int(min(wish, affordable, 32))
+
+
+def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+    steps = sum(data.lengths)
+    if settings.recognition == "auto":
+        kind = "mlp" if steps >= 500 else "linear"
+        choices["recognition"] = f"{kind}: {steps} steps to learn from"
+        settings = settings.changed(recognition=kind)
+    if settings.decoder == "auto":
+        kind = "mlp" if steps >= 500 else "linear"
+        choices["decoder"] = f"{kind}: {steps} steps to learn from"
+        settings = settings.changed(decoder=kind)
+    if settings.objective == "auto":
+        settings = settings.changed(objective="predictive")
+        choices["objective"] = "predictive: the log predictive density of hidden values"
+    if settings.mask_pattern == "auto":
+        settings = settings.changed(mask_pattern="mixed")
+        choices["mask_pattern"] = f"mixed, about {settings.mask_rate:.0%} hidden: points, windows, channels and tails"
+    if settings.linear_steps is None:
+        settings = settings.changed(linear_steps=_LINEAR_STEPS)
+    if settings.epochs is None:
+        per_epoch = max(1, round(steps / (settings.batch_size * settings.window)))
+        settings = settings.changed(epochs=max(1, round(_FULL_STEPS / per_epoch)))
+        choices["epochs"] = f"{settings.epochs} at most, {per_epoch} batches each"
+    return settings
+
+
+def _fingerprint(data: SeriesSet) -> str:
+    """SHA-256 over shapes, names and the first and last 256 steps of up to 64 series."""
+    digest = hashlib.sha256(repr((data.lengths, data.channels, data.inputs)).encode())
+    for i in np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int)):
+        length = data.lengths[i]
+        for start, stop in ((0, min(256, length)), (max(0, length - 256), length)):
+            digest.update(np.ascontiguousarray(data.read(int(i), start, stop), dtype="<f8").tobytes())
+    return digest.hexdigest()
