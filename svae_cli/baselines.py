@@ -51,11 +51,12 @@ def fill(
         return line
     if method != "seasonal" or period is None:
         raise ValueError(f"no way to fill called {method!r} with period {period}")
-    filled = line.copy()
-    for phase in range(min(period, len(values))):
-        part = values[phase::period]
-        filled[phase::period] = np.where(np.isnan(part).all(axis=0), line[phase::period], _linear(part, means))
-    return filled
+    steps, width = values.shape
+    seasons = np.full((-(-steps // period) * period, width), np.nan)
+    seasons[:steps] = values
+    by_phase = seasons.reshape(-1, period * width)  # one column a phase and channel
+    filled = _linear(by_phase, np.full(period * width, np.nan)).reshape(-1, width)[:steps]
+    return np.where(np.isnan(filled), line, filled)
 
 
 def _last(values: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -65,12 +66,15 @@ def _last(values: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def _linear(values: np.ndarray, means: np.ndarray) -> np.ndarray:
-    step = np.arange(len(values))
-    filled = np.empty(values.shape)
-    for d, column in enumerate(values.T):
-        seen = ~np.isnan(column)
-        filled[:, d] = np.interp(step, step[seen], column[seen]) if seen.any() else means[d]
-    return filled
+    seen, step = ~np.isnan(values), np.arange(len(values))[:, None]
+    before = np.maximum.accumulate(np.where(seen, step, -1), axis=0)
+    after = np.minimum.accumulate(np.where(seen, step, len(values))[::-1], axis=0)[::-1]
+    left, right = np.where(before < 0, after, before), np.where(after == len(values), before, after)
+    never = ~seen.any(axis=0)
+    left, right = np.where(never, 0, left), np.where(never, 0, right)
+    low, high = np.take_along_axis(values, left, axis=0), np.take_along_axis(values, right, axis=0)
+    filled = low + (high - low) * ((step - left) / np.maximum(right - left, 1))
+    return np.where(seen, values, np.where(never, means, filled))
 
 
 def spread_in_gaps(

@@ -53,6 +53,7 @@ def _options() -> argparse.Namespace:
 def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, runs: dict) -> None:
     """One training and its questions, unless they are answered already."""
     from benchmarks.tasks.answers import answer
+    from benchmarks.tasks.reference import baseline_answers
 
     key = f"{variant}|{seed}" if options.time_limit is None else f"{variant} {options.time_limit:.0f}s|{seed}"
     problem = load()
@@ -63,8 +64,10 @@ def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, 
     if all(key in runs.get(saved, {}) for saved in names.values()):
         return
     print(f"{name} {key}", file=sys.stderr, flush=True)
+    for question, methods in baseline_answers(problem).items():
+        runs.setdefault(names[question], {}).update({f"{method}|0": scores for method, scores in methods.items()})
     for question, scores in answer(problem, variant, seed, options.time_limit).items():
-        runs.setdefault(names[question], {})[key] = scores
+        runs[names[question]][key] = scores
     _save(options.results, runs)
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tasks.problems import Problem, Question
-from svae_cli import metrics, prediction
+from benchmarks.tasks.scoring import score
+from svae_cli import prediction
 from svae_cli.config import Settings
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
@@ -19,8 +20,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-mask": {"mask_pattern": "none"},
 }
 """Settings that differ from the defaults, by the name of the variant."""
-
-_Q19 = np.round(np.arange(0.05, 0.951, 0.05), 2)
 
 
 def answer(problem: Problem, variant: str, seed: int, time_limit: float | None) -> dict[str, dict[str, Any]]:
@@ -58,16 +57,4 @@ def _ask(fitted: FittedModel, question: Question, seed: int) -> dict[str, float]
     else:
         answers = list(prediction.impute(fitted, question.shown, seed=seed))
     mean, std = (np.stack([getattr(p, name) for p in answers]).astype(np.float64) for name in ("mean", "std"))
-    if question.kind == "spikes":
-        heldout = question.asked[0, 0]
-        counts = question.truth[..., heldout].astype(np.float64)
-        return {
-            "bits_per_spike": metrics.bits_per_spike(mean[..., heldout], counts),
-            "mse": float(np.square(mean[..., heldout] - counts).mean()),
-        }
-    truth = question.truth[question.asked].astype(np.float64)
-    predicted = metrics.Predictive(mean[question.asked], std[question.asked])
-    scores = metrics.score(truth, predicted)
-    quantiles = predicted.levels()[:, np.isin(metrics.LEVELS, _Q19)]
-    scores["crps_q19"] = float(metrics.crps_quantiles(quantiles, _Q19, truth).mean())
-    return scores | {"mse": scores["rmse"] ** 2, "n": int(truth.size)}
+    return score(question, mean, std)

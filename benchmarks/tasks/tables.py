@@ -43,9 +43,13 @@ def _everyone(question: str, runs: Runs, methods: dict[str, dict[str, dict[str, 
         variant, _ = key.split("|")
         for name in _COLUMNS:
             if name in scores:
-                ours[f"**svae {variant}**"][name].append(scores[name])
+                ours[_title(variant)][name].append(scores[name])
     others = methods.get(question.replace("spikes-time/", "spikes/"), {})
     return {**others, **ours}
+
+
+def _title(variant: str) -> str:
+    return variant if variant.startswith("baseline ") else f"**svae {variant}**"
 
 
 def _table(question: str, everyone: dict[str, dict[str, Any]]) -> str:

@@ -28,6 +28,14 @@ def test_a_channel_without_values_becomes_its_mean():
         np.testing.assert_allclose(fill(np.full((6, 2), NAN), method, means=MEANS, period=3), np.tile(MEANS, (6, 1)))
 
 
+def test_linear_fill_equals_numpy_interpolation():
+    rng = np.random.default_rng(7)
+    values = np.where(rng.random((60, 5)) < 0.6, NAN, rng.normal(size=(60, 5)))
+    step = np.arange(60)
+    expected = [np.interp(step, step[~np.isnan(c)], c[~np.isnan(c)]) for c in values.T]
+    np.testing.assert_allclose(fill(values, "linear", means=np.zeros(5)), np.stack(expected, axis=1), rtol=1e-12)
+
+
 def test_seasonal_fill_restores_a_season_with_a_trend():
     wave = np.tile([0.0, 5.0, -2.0, 1.0], 6)[:, None] + 0.5 * np.repeat(np.arange(6), 4)[:, None]
     holed = wave.copy()
