@@ -157,7 +157,7 @@ def masked_optimizer(plan: Plan) -> Optimizer:
 
 
 def _labels(parameters: Any) -> Any:
-    """ "network" for the leaves of networks, "rest" for all others."""
+    """Call the leaves of networks "network", all others "rest"."""
     is_network = lambda node: isinstance(node, Network)  # noqa: E731
     name = lambda node: jax.tree.map(lambda _: "network" if is_network(node) else "rest", node)  # noqa: E731
     return jax.tree.map(name, parameters, is_leaf=is_network)

@@ -70,7 +70,7 @@ def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hid
         [
             bound.log_likelihood - bound.kl,
             jnp.sum(jnp.where(scored, score, 0.0)),
-            jnp.sum(jnp.where(scored, inside, False)).astype(values.dtype),
+            jnp.sum(scored & inside).astype(values.dtype),
             jnp.sum(observed).astype(values.dtype),
             jnp.sum(scored).astype(values.dtype),
         ]
