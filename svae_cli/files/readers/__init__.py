@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+
+import h5py
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError
 from svae_cli.files import safe
-from svae_cli.files.readers import plain
+from svae_cli.files.readers import neural, nwb, pandas, plain
 from svae_cli.files.readers.assemble import assemble
 from svae_cli.files.readers.source import ReadOptions
 
 __all__ = ["Opened", "ReadOptions", "open_series", "split_spec"]
 
-DIALECTS = (plain,)
+DIALECTS = (nwb, pandas, neural, plain)
 """In the order of asking; each has ``recognises(file)`` and ``read(file, options, name)``."""
 
 
@@ -60,9 +63,17 @@ def open_series(spec: str, options: ReadOptions | None = None) -> Iterator[Opene
             raise DataError(f"two datasets are named: {inside} and {chosen.dataset}", hint="name one")
         chosen = replace(chosen, dataset=inside)
     with seekable(path) as (source, name), safe.open_file(source, name=name) as file:
-        dialect = next(d for d in DIALECTS if d.recognises(file))
-        recording = dialect.read(file, chosen, name)
+        recording = _dialect(file, chosen).read(file, chosen, name)
         yield Opened(assemble(recording, source=name), recording.notes)
+
+
+def _dialect(file: h5py.File, options: ReadOptions) -> ModuleType:
+    """The dialect of the file; tensors in parts are plain datasets as soon as one of them is named."""
+    dialect = next(d for d in DIALECTS if d.recognises(file))
+    if options.trials is not None and dialect is not nwb:
+        raise DataError("--trials cuts NWB recordings only", hint="leave --trials out")
+    named = options.dataset is not None and not neural.names_part(file, options.dataset)
+    return plain if dialect is neural and named else dialect
 
 
 @contextmanager

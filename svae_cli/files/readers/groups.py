@@ -7,7 +7,7 @@ import numpy as np
 
 from svae_cli.errors import DataError
 from svae_cli.files import safe
-from svae_cli.files.readers import beside, single, times
+from svae_cli.files.readers import beside, labels, single, times
 from svae_cli.files.readers.source import ReadOptions, Recording
 
 
@@ -19,6 +19,8 @@ def ragged_group(file: h5py.File, found: dict[str, h5py.Dataset]) -> h5py.Group 
     """
     if str(safe.attribute(file, "svae_format") or "").startswith("svae-result"):
         return file
+    preferred = {path: d for path, d in found.items() if path.rsplit("/", 1)[-1] in single.PREFERRED}
+    found = preferred if len(preferred) > 1 else found
     folders = {path.rsplit("/", 1)[0] for path in found}
     alike = len({d.shape[1:] for d in found.values()}) == 1 and all(d.ndim == 2 for d in found.values())
     if len(found) < 2 or not alike:
@@ -105,7 +107,7 @@ def _group_items(group: h5py.Group, name: str) -> dict[str, tuple[h5py.Dataset, 
 
 def _could_be_series(node: h5py.Dataset) -> bool:
     plain = single.could_be(node) and node.ndim in (1, 2) and h5py.check_vlen_dtype(node.dtype) is None
-    return plain and safe.attribute(node, "CLASS") != "DIMENSION_SCALE"
+    return plain and not labels.is_scale(node)
 
 
 def _only_series(folder: h5py.Group, name: str) -> h5py.Dataset:

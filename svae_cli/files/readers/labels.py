@@ -63,6 +63,11 @@ def axes_from_names(names: Sequence[str]) -> Axes | None:
     return axes if len(set(axes)) == len(axes) and "?" not in axes else None
 
 
+def is_scale(dataset: safe.Node) -> bool:
+    """Whether a dataset is a dimension scale: the names of an axis of others, not a series."""
+    return safe.attribute(dataset, "CLASS") == "DIMENSION_SCALE"
+
+
 def is_matlab(dataset: h5py.Dataset) -> bool:
     """Whether MATLAB (v7.3) wrote the dataset, which stores dimensions in reverse."""
     return safe.attribute(dataset, "MATLAB_class") is not None

@@ -49,9 +49,9 @@ def choose(file: h5py.File, options: ReadOptions, name: str) -> safe.Node:
             raise DataError(f"{name} has no {options.dataset!r}", hint=f"its datasets: {listed}")
         return found
     inside = safe.children(file)
-    for preferred in single.PREFERRED:
-        if preferred in inside and (isinstance(inside[preferred], h5py.Group) or single.could_be(inside[preferred])):
-            return inside[preferred]
+    for node in (inside[name] for name in single.PREFERRED if name in inside):
+        if isinstance(node, h5py.Group) or (single.could_be(node) and not labels.is_scale(node)):
+            return node
     candidates = {path: d for path, d in safe.datasets(file).items() if single.is_candidate(d)}
     if len(candidates) == 1:
         return next(iter(candidates.values()))

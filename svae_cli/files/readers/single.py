@@ -19,7 +19,7 @@ def could_be(node: safe.Node) -> bool:
 
 def is_candidate(dataset: h5py.Dataset) -> bool:
     """Whether a dataset could be the series if nobody names one: numbers in 2 to 5 dimensions, or rows of numbers."""
-    if not could_be(dataset) or safe.attribute(dataset, "CLASS") == "DIMENSION_SCALE":
+    if not could_be(dataset) or labels.is_scale(dataset):
         return False
     if h5py.check_vlen_dtype(dataset.dtype) is not None:
         return dataset.ndim in (1, 2)

@@ -104,8 +104,8 @@ def regrid(stamps: Stamps, step: float, *, where: str) -> tuple[TimeAxis, np.nda
     if (clash := np.diff(places) == 0).any():
         at = int(np.argmax(clash))
         raise DataError(
-            f"--regrid {step:g} puts {np.count_nonzero(clash) + 1} or more values on one step, "
-            f"first {values[at]:.10g} and {values[at + 1]:.10g}",
+            f"--regrid {step:g} puts {np.count_nonzero(clash)} values on steps that are taken, "
+            f"first {values[at + 1]:.10g} beside {values[at]:.10g}",
             where=where,
             hint=f"--regrid {float(np.diff(values).min()):.6g}",
         )

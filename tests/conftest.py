@@ -1,0 +1,49 @@
+"""Settings of every test: float64, no silent broadcasting, no silent change of type; the program as a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+PROGRAM = Path(sys.executable).with_name("svae")
+
+Run = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables for child processes; what one of them compiles, the next one finds compiled."""
+    cache = tmp_path_factory.getbasetemp().parent / "compiled"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SVAE_")}
+    return {
+        **kept,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "NO_COLOR": "1",
+        "COLUMNS": "100",
+    }
+
+
+@pytest.fixture(scope="session")
+def svae(environment: dict[str, str]) -> Run:
+    """The installed program: ``svae("inspect", "rec.h5", cwd=folder)``; streams are text unless ``text=False``."""
+
+    def run(*arguments: str | Path, timeout: float = 120, env: dict[str, str] | None = None, **options):
+        options = {"text": True, "capture_output": True, "stdin": subprocess.DEVNULL, **options}
+        if "input" in options:
+            del options["stdin"]
+        command = [str(PROGRAM), *map(str, arguments)]
+        return subprocess.run(command, timeout=timeout, env={**environment, **(env or {})}, check=False, **options)
+
+    return run
