@@ -196,8 +196,8 @@ class Writing:
         """
         named = self.out if self.out is not None and str(self.out) != "-" else None
         ending = named.suffix.lstrip(".") if named is not None else ""
-        by_name: dict[str, Literal["csv", "jsonl"]] = {"csv": "csv", "jsonl": "jsonl"}
-        chosen = self.format or by_name.get(ending, "h5")
+        by_name: dict[str, Literal["h5", "csv", "jsonl"]] = {"csv": "csv", "jsonl": "jsonl"}
+        chosen: Literal["h5", "csv", "jsonl"] = self.format or by_name.get(ending, "h5")
         if self.out is not None:
             return self.out, chosen
         if chosen != "h5":
@@ -231,6 +231,7 @@ class Computing:
         """
         if self.device != "auto":
             os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,rocm"}[self.device]
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on standard error
         import jax
 
         from svae_cli.errors import DeviceError

@@ -270,9 +270,12 @@ def test_inputs_reach_beyond_the_end_and_must_be_known(tmp_path: Path):
     short = write(tmp_path / "b.h5", data=X, u=inputs[:3])
     assert "do not reach over 2 series of 4 steps" in error(short, inputs="u")
     inputs[1] = np.nan
-    with open_series(write(tmp_path / "c.h5", data=X, u=inputs), ReadOptions(inputs="u")) as opened:
-        with pytest.raises(DataError, match="known inputs are missing"):
-            opened.data.read_inputs(0)
+    spec = write(tmp_path / "c.h5", data=X, u=inputs)
+    with (
+        open_series(spec, ReadOptions(inputs="u")) as opened,
+        pytest.raises(DataError, match="known inputs are missing"),
+    ):
+        opened.data.read_inputs(0)
 
 
 def test_a_wide_matrix_is_read_as_it_is_with_a_warning(tmp_path: Path):
