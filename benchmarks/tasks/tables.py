@@ -21,6 +21,16 @@ _COLUMNS = {
 _RANKED = ("mae", "crps_q19", "bits_per_spike")
 _HIGHER_IS_BETTER = ("bits_per_spike",)
 
+_SAME = {
+    "mean": ("baseline mean",),
+    "linear": ("baseline linear",),
+    "locf": ("baseline last",),
+    "naive": ("baseline last",),
+    "repeat-last": ("baseline last",),
+    "seasonal-naive-24": ("baseline seasonal",),
+}
+"""Our baselines that are another's method, which gave the same numbers; shown once."""
+
 Runs = dict[str, dict[str, dict[str, Any]]]
 """``runs[question][variant|seed]`` is the scores of one run."""
 
@@ -45,7 +55,8 @@ def _everyone(question: str, runs: Runs, methods: dict[str, dict[str, dict[str, 
             if name in scores:
                 ours[_title(variant)][name].append(scores[name])
     others = methods.get(question.replace("spikes-time/", "spikes/"), {})
-    return {**others, **ours}
+    known = {ours_too for name in others for ours_too in _SAME.get(name, ())}
+    return {**others, **{name: scores for name, scores in ours.items() if name not in known}}
 
 
 def _title(variant: str) -> str:
