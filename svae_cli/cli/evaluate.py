@@ -73,7 +73,7 @@ def command(
         else:
             with open_data(data, replace(reading, dataset=target, observed=None, missing=None), console) as truth:
                 outcome = evaluate(fitted, series, options, target=truth)
-    console.result(_table(outcome.rows), outcome.to_json())
+    console.result(_table(outcome.rows, all_columns=talking.verbose), outcome.to_json())
     for sentence in outcome.words:
         console.say(sentence)
     _check(outcome, limits)
@@ -106,10 +106,18 @@ def _check(outcome: Any, limits: dict[str, float]) -> None:
             raise ThresholdError(f"{name} is {score:.4g}, {worse} {limit:g}")
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as aligned columns; columns that are empty throughout are left out."""
-    names = list(dict.fromkeys(name for row in rows for name, value in row.items() if value is not None))
-    cells = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+_SHOWN = ("task", "pattern", "horizon", "channel", "method", "n", "mae", "rmse", "crps", "crps_skill", "nll", "cov90",
+          "width90", "bits_per_spike")  # fmt: skip
+
+
+def _table(rows: Sequence[dict[str, Any]], *, all_columns: bool) -> str:
+    """The rows as aligned columns; unless all are asked for, the main scores in standard deviations of each channel."""
+    chosen = rows if all_columns else [row for row in rows if row["scale"] == "standard" or row["channel"] != "all"]
+    found = dict.fromkeys(name for row in chosen for name, value in row.items() if value is not None)
+    names = list(found) if all_columns else [name for name in _SHOWN if name in found]
+    if not all_columns and all(row["channel"] == "all" for row in chosen):
+        names.remove("channel")
+    cells = [names, *([_cell(row.get(name)) for name in names] for row in chosen)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 

@@ -68,7 +68,7 @@ def _data(spec: str, reading: Reading, console: Console, kind: str) -> tuple[str
 
     with open_data(spec, reading, console) as data:
         found = describe(data, survey(data))
-    summary = {"kind": kind, **found, "estimate": _estimate(found)}
+    summary = {"kind": kind, **found}
     steps = found["steps"]
     span = f"{steps['max']}" if steps["min"] == steps["max"] else f"{steps['min']} to {steps['max']}"
     lines = [
@@ -80,9 +80,10 @@ def _data(spec: str, reading: Reading, console: Console, kind: str) -> tuple[str
         lines.append(f"time: every {time['step']:g} {time['units']}".rstrip())
     lines += _channel_lines(found["channels"])
     lines += [f"warning: {text}" for text in found["warnings"]]
-    estimate = summary["estimate"]
-    cost = f"about {estimate['memory_gb']:.1f} GB of memory, some {estimate['minutes']:.0f} minutes on 2 CPU cores"
-    lines.append(f"training: {cost}")
+    if kind == "data":
+        summary["estimate"] = estimate = _estimate(found)
+        cost = f"about {estimate['memory_gb']:.1f} GB of memory, some {estimate['minutes']:.0f} minutes on 2 CPU cores"
+        lines.append(f"training: {cost}")
     return "\n".join(lines), summary
 
 

@@ -36,7 +36,7 @@ def command(
     from svae_cli.data.series import SeriesSet
     from svae_cli.files.results import Header, sha256_of, write_results
 
-    drawn = prediction.sample(fitted, steps=steps, count=count, seed=computing.seed)
+    drawn = prediction.sample(fitted, steps=steps, count=count, seed=computing.seed).astype(fitted.settings.precision)
     series = SeriesSet.from_arrays(list(drawn), channels=fitted.channels, units=fitted.units)
     header = Header.like(
         "sample",

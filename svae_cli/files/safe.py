@@ -76,7 +76,8 @@ def _check_is_hdf5(path: Path, name: str, error: type[SvaeError]) -> None:
     except OSError as problem:
         raise error(f"{name} cannot be read: {problem.strerror}") from problem
     if not beginning:
-        raise error(f"{name} is empty", hint="copy it again from where it came")
+        hint = "see what the command before the pipe says" if name == "standard input" else "copy it again"
+        raise error(f"{name} is empty", hint=hint)
     if not h5py.is_hdf5(path):
         raise error(
             f"{name} is not an HDF5 file (it begins with {beginning!r})", hint="svae reads HDF5: .h5, .nc, .nwb"
