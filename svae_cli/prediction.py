@@ -297,10 +297,11 @@ def _quantiles(
     asked = jnp.asarray(levels, mean.dtype)
     if isinstance(model.likelihood, GaussianLikelihood):
         centre, total = model.likelihood.predictive_moments(mean, variance)
-        return centre[..., None] + jnp.sqrt(total)[..., None] * jax.scipy.stats.norm.ppf(asked)
+        scores = jnp.broadcast_to(jax.scipy.stats.norm.ppf(asked), (*centre.shape, len(levels)))
+        return centre[..., None] + jnp.sqrt(total)[..., None] * scores
     state_key, noise_key = jr.split(key)
     noise = jr.normal(state_key, (_QUANTILE_DRAWS, *mean.shape), mean.dtype)
-    drawn = model.likelihood.sample(noise_key, mean + jnp.sqrt(jnp.maximum(variance, 0)) * noise)
+    drawn = model.likelihood.sample(noise_key, mean[None] + jnp.sqrt(jnp.maximum(variance, 0))[None] * noise)
     return jnp.moveaxis(jnp.quantile(drawn, asked, axis=0), 0, -1)
 
 

@@ -119,7 +119,9 @@ class PoissonLikelihood(eqx.Module):
         variance: Float[Array, "*n channel"],
     ) -> Float[Array, "*n channel"]:
         """Log of the probability averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
-        return _log_gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+        return _log_gauss_hermite(
+            lambda z: self.log_prob(jnp.broadcast_to(values[..., None], z.shape), z), mean, variance
+        )
 
     def predictive_moments(
         self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
@@ -164,7 +166,7 @@ class BernoulliLikelihood(eqx.Module):
         variance: Float[Array, "*n channel"],
     ) -> Float[Array, "*n channel"]:
         """Expectation of ``log_prob`` over a Gaussian predictor, by Gauss-Hermite quadrature."""
-        return _gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+        return _gauss_hermite(lambda z: self.log_prob(jnp.broadcast_to(values[..., None], z.shape), z), mean, variance)
 
     def predictive_log_prob(
         self,
@@ -173,7 +175,9 @@ class BernoulliLikelihood(eqx.Module):
         variance: Float[Array, "*n channel"],
     ) -> Float[Array, "*n channel"]:
         """Log of the probability averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
-        return _log_gauss_hermite(lambda z: self.log_prob(values[..., None], z), mean, variance)
+        return _log_gauss_hermite(
+            lambda z: self.log_prob(jnp.broadcast_to(values[..., None], z.shape), z), mean, variance
+        )
 
     def predictive_moments(
         self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
@@ -223,6 +227,8 @@ class StudentTLikelihood(eqx.Module):
         return self._log_prob(values, predictor, self.freedom, self.log_variance)
 
     def _log_prob(self, values: Array, predictor: Array, freedom: Array, log_variance: Array) -> Array:
+        freedom = jnp.broadcast_to(freedom, predictor.shape)
+        log_variance = jnp.broadcast_to(log_variance, predictor.shape)
         half = 0.5 * (freedom + 1)
         constant = (
             jax.scipy.special.gammaln(half)
@@ -240,7 +246,11 @@ class StudentTLikelihood(eqx.Module):
     ) -> Float[Array, "*n channel"]:
         """Expectation of ``log_prob`` over a Gaussian predictor, by Gauss-Hermite quadrature."""
         freedom, log_variance = self.freedom[:, None], self.log_variance[:, None]
-        return _gauss_hermite(lambda z: self._log_prob(values[..., None], z, freedom, log_variance), mean, variance)
+        return _gauss_hermite(
+            lambda z: self._log_prob(jnp.broadcast_to(values[..., None], z.shape), z, freedom, log_variance),
+            mean,
+            variance,
+        )
 
     def predictive_log_prob(
         self,
@@ -250,7 +260,11 @@ class StudentTLikelihood(eqx.Module):
     ) -> Float[Array, "*n channel"]:
         """Log of the density averaged over a Gaussian predictor, by Gauss-Hermite quadrature."""
         freedom, log_variance = self.freedom[:, None], self.log_variance[:, None]
-        return _log_gauss_hermite(lambda z: self._log_prob(values[..., None], z, freedom, log_variance), mean, variance)
+        return _log_gauss_hermite(
+            lambda z: self._log_prob(jnp.broadcast_to(values[..., None], z.shape), z, freedom, log_variance),
+            mean,
+            variance,
+        )
 
     def predictive_moments(
         self, mean: Float[Array, "*n channel"], variance: Float[Array, "*n channel"]
@@ -270,7 +284,7 @@ class StudentTLikelihood(eqx.Module):
     def sample(self, key: Key[Array, ""], predictor: Float[Array, "*n channel"]) -> Float[Array, "*n channel"]:
         """One draw for each predictor."""
         noise = jax.random.t(key, jnp.broadcast_to(self.freedom, predictor.shape), predictor.shape, predictor.dtype)
-        return predictor + noise * jnp.exp(0.5 * self.log_variance)
+        return predictor + noise * jnp.exp(0.5 * jnp.broadcast_to(self.log_variance, predictor.shape))
 
     def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
         """The Gaussian of the same scale."""
@@ -283,7 +297,8 @@ Likelihood = GaussianLikelihood | PoissonLikelihood | BernoulliLikelihood | Stud
 def _nodes(mean: Array, variance: Array) -> Array:
     """Gauss-Hermite nodes of N(mean, variance) on a new last axis."""
     deviation = jnp.sqrt(jnp.maximum(variance, 1e-12))[..., None]
-    return mean[..., None] + deviation * jnp.asarray(_NODES, mean.dtype)
+    nodes = jnp.asarray(_NODES, mean.dtype)
+    return mean[..., None] + deviation * jnp.broadcast_to(nodes, (*mean.shape, len(_NODES)))
 
 
 def _gauss_hermite(function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
@@ -294,4 +309,5 @@ def _gauss_hermite(function: Callable[[Array], Array], mean: Array, variance: Ar
 def _log_gauss_hermite(log_function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
     """Log E[exp(log_function(z))] for z ~ N(mean, variance)."""
     log_weights = jnp.asarray(np.log(_WEIGHTS), mean.dtype)
-    return jax.scipy.special.logsumexp(log_function(_nodes(mean, variance)) + log_weights, axis=-1)
+    log_values = log_function(_nodes(mean, variance))
+    return jax.scipy.special.logsumexp(log_values + jnp.broadcast_to(log_weights, log_values.shape), axis=-1)

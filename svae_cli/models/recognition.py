@@ -59,7 +59,7 @@ class Recognition(eqx.Module):
         seen = jnp.where(observed, values, 0.0)
         mask = observed.astype(seen.dtype)
         loadings = anchor.loadings + self.loadings
-        pseudo = (anchor.scale * (1 + self.scale)) * seen - (anchor.offset + self.offset)
+        pseudo = (anchor.scale * (1 + self.scale))[None, :] * seen - (anchor.offset + self.offset)[None, :]
         log_precision = jnp.broadcast_to(anchor.log_precision + self.log_precision, mask.shape)
         if self.shift is not None:
             pseudo = pseudo + jax.vmap(self.shift)(jnp.concatenate([seen, mask], axis=-1))

@@ -115,16 +115,16 @@ class SVAE(eqx.Module):
                 of degree 3.
         """
         loadings, offset = self.decoder.loadings, self.decoder.offset
-        linear_mean = posterior.means @ loadings.T + offset
-        linear_variance = jnp.sum((posterior.covariances @ loadings.T) * loadings.T, axis=-2)
+        linear_mean = posterior.means @ loadings.T + offset[None, :]
+        linear_variance = jnp.sum((posterior.covariances @ loadings.T) * loadings.T[None], axis=-2)
         if isinstance(self.decoder, LinearDecoder):
             return linear_mean, linear_variance
         if points is None:
             points = cubature_points(posterior.means, posterior.covariances)
         bend = jax.vmap(jax.vmap(self.decoder.network))(points)
         mean = jnp.mean(bend, axis=0)
-        straight = (points - posterior.means) @ loadings.T
-        whole = jnp.mean((straight + bend - mean) ** 2, axis=0)
+        straight = (points - posterior.means[None]) @ loadings.T
+        whole = jnp.mean((straight + bend - mean[None]) ** 2, axis=0)
         # The points' own spread stands in for the exact one where both describe the linear part.
         variance = linear_variance + whole - jnp.mean(straight**2, axis=0)
         return linear_mean + mean, jnp.maximum(variance, 0.1 * whole)
@@ -141,7 +141,7 @@ def cubature_points(
 ) -> Float[Array, "point time state"]:
     """The 2 K points of the spherical cubature rule for each step's Gaussian."""
     latent_dim = means.shape[-1]
-    jitter = 1e-6 * jnp.trace(covariances, axis1=-2, axis2=-1)[:, None, None] / latent_dim
-    factors = jnp.linalg.cholesky(covariances + jitter * jnp.eye(latent_dim, dtype=means.dtype))
+    jitter = 1e-6 / latent_dim * jnp.trace(covariances, axis1=-2, axis2=-1)[:, None, None]
+    factors = jnp.linalg.cholesky(covariances + jitter * jnp.eye(latent_dim, dtype=means.dtype)[None])
     steps = jnp.sqrt(jnp.asarray(latent_dim, means.dtype)) * jnp.moveaxis(factors, -1, 0)
-    return jnp.concatenate([means + steps, means - steps])
+    return jnp.concatenate([means[None] + steps, means[None] - steps])

@@ -23,8 +23,8 @@ def log_evidence(
     (docs/model.md, section 3).
     """
     potentials = model.recognition(values, observed, model.anchor)
-    log_variance = model.likelihood.log_variance
-    centred = jnp.where(observed, values - model.decoder.offset, 0.0)
+    log_variance = model.likelihood.log_variance[None, :]
+    centred = jnp.where(observed, values - model.decoder.offset[None, :], 0.0)
     constants = -0.5 * (_LOG_2PI + log_variance + centred**2 * jnp.exp(-log_variance))
     return log_normalizer(model.dynamics.prior(inputs), potentials) + jnp.sum(jnp.where(observed, constants, 0.0))
 
@@ -56,8 +56,9 @@ def hidden_log_density(
     posterior = model.posterior(values, observed & ~hidden, inputs)
     points = None
     if not isinstance(model.decoder, LinearDecoder):
-        away = posterior.sample(key, samples) - posterior.means
-        points = jnp.concatenate([posterior.means + away, posterior.means - away])
+        centre = posterior.means[None]
+        away = posterior.sample(key, samples) - centre
+        points = jnp.concatenate([centre + away, centre - away])
     mean, variance = model.predictor_moments(posterior, points)
     scored = hidden & observed
     log_density = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), mean, variance)

@@ -1,0 +1,184 @@
+"""Answers of a model with known parameters: units, gaps, horizons, batches."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from svae_cli import prediction
+from svae_cli.config import Settings
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import DataError, ModelError, UsageError
+from svae_cli.models.build import full_model
+from svae_cli.models.fitted import FittedModel
+from tests.models.test_exactness import joint_observation, random_model
+
+SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
+RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
+
+
+def make_fitted(n_inputs=0, **changes):
+    asked = RESOLVED.changed(**changes)
+    linear = random_model(np.random.default_rng(0), 3, 2, n_inputs=n_inputs)
+    model = full_model(linear, asked, mean=np.ones(2), std=np.ones(2))
+    names = tuple(f"u{i}" for i in range(n_inputs))
+    scaler = SCALER if asked.likelihood == "gaussian" else Scaler.identity(2)
+    return FittedModel(model, asked, scaler, ("a", "b"), ("m", ""), inputs=names)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return make_fitted()
+
+
+def series(*lengths, seed=1, share=0.8):
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for n in lengths:
+        values = SCALER.to_data(rng.normal(size=(n, 2)))
+        values[rng.random(values.shape) > share] = np.nan
+        arrays.append(values)
+    return SeriesSet.from_arrays(arrays, channels=("a", "b"))
+
+
+def conditional(model, values, extra=0):
+    """Mean and std of every value given the observed ones, dense, in model units."""
+    steps = len(values) + extra
+    mean, cov = joint_observation(model, steps)
+    flat = np.concatenate([SCALER.to_model(values), np.full((extra, 2), np.nan)]).ravel()
+    seen = ~np.isnan(flat)
+    gain = np.linalg.solve(cov[np.ix_(seen, seen)], cov[seen]).T
+    centre = mean + gain @ (flat[seen] - mean[seen])
+    spread = np.sqrt(np.maximum(np.diag(cov - gain @ cov[seen]), 0))
+    return centre.reshape(steps, 2), spread.reshape(steps, 2)
+
+
+def test_gaps_get_the_conditional_distribution_and_observed_values_stay(fitted):
+    data = series(9)
+    (found,) = prediction.impute(fitted, data, quantiles=(0.05, 0.5))
+    raw = data.read(0)
+    gap = np.isnan(raw)
+    mean, std = conditional(fitted.model, raw)
+    np.testing.assert_allclose(found.mean[gap], SCALER.to_data(mean)[gap], rtol=1e-9)
+    np.testing.assert_allclose(found.std[gap], (std * SCALER.std)[gap], rtol=1e-8)
+    np.testing.assert_allclose(found.quantiles[gap][:, 0], (found.mean - 1.6448536269514722 * found.std)[gap])
+    assert np.array_equal(found.values[~gap], raw[~gap])
+    assert np.array_equal(found.mean[~gap], raw[~gap])
+    assert np.all(found.std[~gap] == 0)
+    assert np.array_equal(found.observed, ~gap)
+
+
+def test_ragged_series_are_answered_alone_as_in_company(fitted):
+    data = series(9, 12, 5, 33)
+    together = list(prediction.impute(fitted, data, reconstruct=True))
+    for i in range(len(data)):
+        (alone,) = prediction.impute(fitted, data.subset([i]), reconstruct=True)
+        np.testing.assert_allclose(together[i].mean, alone.mean, rtol=1e-9)
+        np.testing.assert_allclose(together[i].std, alone.std, rtol=1e-9)
+        assert together[i].key == str(i)
+
+
+def test_forecast_is_the_dense_conditional_of_the_future(fitted):
+    data = series(9)
+    (found,) = prediction.forecast(fitted, data, horizon=4)
+    mean, std = conditional(fitted.model, data.read(0), extra=4)
+    np.testing.assert_allclose(found.mean, SCALER.to_data(mean[-4:]), rtol=1e-9)
+    np.testing.assert_allclose(found.std, (std * SCALER.std)[-4:], rtol=1e-9)
+
+
+def test_origin_forgets_what_comes_later(fitted):
+    data = series(12)
+    (cut,) = prediction.forecast(fitted, data, horizon=3, origin=-3)
+    (short,) = prediction.forecast(fitted, data.between([0], [9]), horizon=3)
+    np.testing.assert_allclose(cut.mean, short.mean)
+
+
+def test_sample_paths_have_the_predictive_moments_and_neighbours_correlate(fitted):
+    data = series(9)
+    (found,) = prediction.forecast(fitted, data, horizon=4, samples=4000)
+    error = 6 * found.std / np.sqrt(4000)
+    assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
+    np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
+    _, cov = joint_observation(fitted.model, 13)
+    flat = np.concatenate([SCALER.to_model(data.read(0)), np.full((4, 2), np.nan)]).ravel()
+    seen = ~np.isnan(flat)
+    rest = cov - cov[:, seen] @ np.linalg.solve(cov[np.ix_(seen, seen)], cov[seen])
+    drawn = SCALER.to_model(found.samples).reshape(4000, -1)
+    np.testing.assert_allclose(np.cov(drawn.T), rest[-8:, -8:], atol=0.15 * rest[-8:, -8:].max())
+
+
+def test_imputed_paths_repeat_what_was_observed(fitted):
+    data = series(9)
+    (found,) = prediction.impute(fitted, data, samples=3)
+    raw = data.read(0)
+    for path in found.samples:
+        assert np.array_equal(path[~np.isnan(raw)], raw[~np.isnan(raw)])
+    assert len(np.unique(found.samples[:, np.isnan(raw)], axis=0)) == 3
+
+
+def test_same_seed_same_paths(fitted):
+    data = series(9)
+    first, again, other = (
+        next(prediction.forecast(fitted, data, horizon=2, samples=2, seed=s)).samples for s in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_filtered_states_know_only_the_past(fitted):
+    data = series(9)
+    (full,) = prediction.encode(fitted, data, filtered=True)
+    (part,) = prediction.encode(fitted, data.between([0], [5]), filtered=True)
+    np.testing.assert_allclose(full.mean[:5], part.mean, rtol=1e-9)
+    (smoothed,) = prediction.encode(fitted, data)
+    np.testing.assert_allclose(smoothed.cov[-1], full.cov[-1], rtol=1e-8)
+    assert np.all(np.trace(smoothed.cov, axis1=1, axis2=2) <= np.trace(full.cov, axis1=1, axis2=2) + 1e-9)
+
+
+def test_counts_have_whole_quantiles_and_positive_means():
+    fitted = make_fitted(likelihood="poisson")
+    counts = np.random.default_rng(0).poisson(3.0, size=(9, 2)).astype(float)
+    counts[3] = np.nan
+    data = SeriesSet.from_arrays([counts], channels=("a", "b"))
+    (found,) = prediction.impute(fitted, data, quantiles=(0.1, 0.9), samples=2)
+    assert np.all(found.mean >= 0)
+    assert np.array_equal(found.quantiles[3], np.round(found.quantiles[3]))
+    assert np.array_equal(found.samples, np.round(found.samples))
+
+
+def test_drawn_series_have_the_marginal_moments(fitted):
+    drawn = prediction.sample(fitted, steps=3, count=4000)
+    mean, cov = joint_observation(fitted.model, 3)
+    np.testing.assert_allclose(
+        SCALER.to_model(drawn).mean(axis=0).ravel(), mean, atol=6 * np.sqrt(np.diag(cov).max() / 4000)
+    )
+
+
+def test_known_inputs_must_cover_the_horizon():
+    fitted = make_fitted(n_inputs=1)
+    rng = np.random.default_rng(0)
+    values, known = rng.normal(size=(6, 2)), rng.normal(size=(8, 1))
+    data = SeriesSet.from_arrays([values], inputs=[known], channels=("a", "b"))
+    (two,) = prediction.forecast(fitted, data, horizon=2)
+    assert two.mean.shape == (2, 2)
+    with pytest.raises(DataError, match="the inputs of series '0' end at step 8; the horizon needs 9"):
+        list(prediction.forecast(fitted, data, horizon=4))
+
+
+def test_what_does_not_fit_is_refused(fitted):
+    wide = SeriesSet.from_arrays([np.zeros((5, 3))])
+    with pytest.raises(ModelError, match="the model has 2 channels, the data have 3"):
+        list(prediction.impute(fitted, wide))
+    renamed = SeriesSet.from_arrays([np.zeros((5, 2))], channels=("a", "c"))
+    with pytest.raises(ModelError, match="channel 1 is 'c' in the data, 'b' in the model"):
+        list(prediction.impute(fitted, renamed))
+    with pytest.raises(UsageError, match="the horizon is 0"):
+        list(prediction.forecast(fitted, series(5), horizon=0))
+    with pytest.raises(UsageError, match="the quantile level 1.5"):
+        list(prediction.impute(fitted, series(5), quantiles=(1.5,)))
+    with pytest.raises(DataError, match="has 5 steps, the origin is 9"):
+        list(prediction.forecast(fitted, series(5), horizon=1, origin=9))
+
+
+def test_answers_do_not_depend_on_parameters_of_other_type(fitted):
+    assert fitted.model.decoder.loadings.dtype == jnp.float64
