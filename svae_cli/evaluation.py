@@ -41,7 +41,7 @@ class EvaluationOptions:
         window: steps that the rate is a share of; None takes the training window of the model.
         horizon: steps of a forecast; None takes 24, or half of what can be scored if that is less.
         origins: forecasts of each series.
-        context: steps before an origin that are shown.
+        context: steps that are shown before an origin, and before the held-out part of the training data.
         per_channel: a row for every channel too.
         baselines: methods to compare with; None takes all that apply.
         season: steps in a season for the seasonal baselines; None looks for one.
@@ -132,8 +132,9 @@ def evaluate(
         NumericalError: a prediction is not finite.
     """
     fitted.check_fits(data)
-    scope = _Scope(data, (0,) * len(data), ()) if options.everything or target is not None else _unseen(fitted, data)
-    asking = _Asking(fitted, scope, options, options.season or _season(fitted, scope.data))
+    all_of_it = options.everything or target is not None
+    scope = _Scope(data, (0,) * len(data), ()) if all_of_it else _unseen(fitted, data, options.context)
+    asking = _Asking(fitted, scope, options, options.season or _season(fitted, data))
     rows, words, pit = [], list(scope.words), []
     for label, held in asking.target(target) if target is not None else asking.tasks(words):
         part = score_rows(
@@ -168,8 +169,8 @@ class _Scope:
     words: tuple[str, ...]
 
 
-def _unseen(fitted: FittedModel, data: SeriesSet) -> _Scope:
-    """All of it, or the held-out part if the model was trained on these very data."""
+def _unseen(fitted: FittedModel, data: SeriesSet, context: int) -> _Scope:
+    """All of it, or the held-out part, with context, if the model was trained on these very data."""
     split = fitted.split
     if not fitted.fingerprint or fitted.fingerprint != data_fingerprint(data) or split.get("kind") == "given":
         return _Scope(data, (0,) * len(data), ())
@@ -179,7 +180,10 @@ def _unseen(fitted: FittedModel, data: SeriesSet) -> _Scope:
         return _Scope(data.subset(held), (0,) * len(held), (f"{what}{len(held)} of {len(data)} series.",))
     begins = tuple(int(begin) for begin in split["first_held_out"])
     share = 1 - sum(begins) / sum(data.lengths)
-    return _Scope(data, begins, (f"{what}the last {100 * share:.0f} % of each series.",))
+    starts = [max(0, begin - context) for begin in begins]
+    near = data.between(starts, data.lengths)
+    begins = tuple(begin - start for begin, start in zip(begins, starts, strict=True))
+    return _Scope(near, begins, (f"{what}the last {100 * share:.0f} % of each series.",))
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def choose_origins(lengths: Sequence[int], horizon: int, count: int, *, begins: 
         lengths: steps in each series.
         horizon: steps ahead.
         count: origins a series, at most.
-        begins: steps of each series before which there may be no origin.
+        begins: steps of each series before which there may be no origin; from there on they spread to the end.
 
     Raises:
         DataError: no series has room for the horizon.
@@ -214,7 +214,7 @@ def choose_origins(lengths: Sequence[int], horizon: int, count: int, *, begins: 
         earliest = max(length // 2, 1, begins[index] if begins else 0)
         room = max(room, length - earliest)
         last = length - horizon
-        first = max(earliest, length - max(length // 5, horizon * count))
+        first = earliest if begins and begins[index] else max(earliest, length - max(length // 5, horizon * count))
         if first <= last:
             pairs += [(index, int(start)) for start in np.unique(np.linspace(first, last, count).round().astype(int))]
     if not pairs:
