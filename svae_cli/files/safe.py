@@ -4,13 +4,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import numpy as np
 from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from svae_cli.errors import DataError, SvaeError
+from svae_cli.files.heaps import has_endless_heap
 
 MAX_OBJECTS = 100_000
 """Groups and datasets that a walk visits before it gives up on a file."""
@@ -47,16 +48,17 @@ def reading(where: str, *, error: type[SvaeError] = DataError) -> Iterator[None]
         raise error(f"cannot be read ({said})", where=where, hint="the file is damaged: copy it again") from problem
 
 
-def open_file(path: Path | BinaryIO, *, name: str, error: type[SvaeError] = DataError) -> h5py.File:
+def open_file(path: Path, *, name: str, error: type[SvaeError] = DataError) -> h5py.File:
     """Open an HDF5 file for reading only.
 
     Args:
-        path: the file, or an open seekable one.
+        path: the file.
         name: what to call it in messages.
         error: the kind of error to raise.
     """
-    if isinstance(path, Path):
-        _check_is_hdf5(path, name, error)
+    _check_is_hdf5(path, name, error)
+    if has_endless_heap(path):
+        raise error(f"{name} is damaged in its variable-length data", hint="copy it again from where it came")
     try:
         return h5py.File(path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=100_003)
     except _DAMAGE as problem:
@@ -120,11 +122,16 @@ def follow(file: h5py.File, path: str, *, error: type[SvaeError] = DataError) ->
         here = [*here, part]
     with reading(path, error=error):
         found = file["/".join(here) or "/"]
+    if isinstance(found, h5py.Dataset) and not _has_known_type(found):
+        raise error("holds numbers of a type that NumPy does not know", where=path)
     return found if isinstance(found, h5py.Group | h5py.Dataset) else None
 
 
 def children(group: h5py.Group, *, error: type[SvaeError] = DataError) -> dict[str, Node]:
-    """Groups and datasets directly inside, by name; links out of the file, broken and circular ones are left out."""
+    """Groups and datasets directly inside, by name.
+
+    Links out of the file, broken and circular ones, and datasets of types that NumPy has not are left out.
+    """
     found: dict[str, Node] = {}
     with reading(group.name or "/", error=error):
         names = list(group)
@@ -136,9 +143,17 @@ def children(group: h5py.Group, *, error: type[SvaeError] = DataError) -> dict[s
                 node = _try_follow(group, link)
             else:
                 node = None
-            if isinstance(node, h5py.Group | h5py.Dataset):
+            if isinstance(node, h5py.Group) or (isinstance(node, h5py.Dataset) and _has_known_type(node)):
                 found[name] = node
     return found
+
+
+def _has_known_type(dataset: h5py.Dataset) -> bool:
+    """Whether NumPy has the type of a dataset; damaged files, and a few sound ones, hold types that it has not."""
+    try:
+        return dataset.dtype is not None
+    except (TypeError, ValueError):
+        return False
 
 
 def parent(node: Node) -> h5py.Group:

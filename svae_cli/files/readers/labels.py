@@ -76,7 +76,8 @@ def is_matlab(dataset: h5py.Dataset) -> bool:
 def decoding(dataset: h5py.Dataset, missing_value: float | None) -> Decoding:
     """How the stored numbers become values, from netCDF's attributes and the caller's own missing value."""
     codes = [safe.attribute(dataset, "_FillValue"), safe.attribute(dataset, "missing_value"), missing_value]
-    numbers = np.concatenate([np.ravel(c) for c in codes if isinstance(c, int | float | np.ndarray)] or [np.zeros(0)])
+    known = [np.ravel(c) for c in codes if isinstance(c, int | float | np.ndarray)]
+    numbers = np.concatenate([np.zeros(0), *(array for array in known if array.dtype.kind in "iuf")])
     scale, offset = safe.attribute(dataset, "scale_factor"), safe.attribute(dataset, "add_offset")
     return Decoding(
         missing=tuple(dict.fromkeys(float(x) for x in numbers if x == x)),
