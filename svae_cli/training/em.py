@@ -51,19 +51,19 @@ def em_step(model: SVAE, windows: Batch, *, batch_size: int) -> SVAE:
     """
     total = None
     for piece in batches(windows, batch_size):
-        part = _expectation(model, piece, alike=windows.alike and len(windows) % batch_size == 0)
+        part = _expectation(model, piece, groups=int(windows.alike and len(windows) % batch_size == 0))
         part = jax.tree.map(lambda a: np.asarray(a, np.float64), part)
         total = part if total is None else jax.tree.map(np.add, total, part)
     return _maximization(model, total)
 
 
-def _expectation(model: SVAE, piece: Batch, *, alike: bool) -> Statistics:
-    return _summed_statistics(model, piece.values, piece.observed, piece.inputs, piece.steps, alike=alike)
+def _expectation(model: SVAE, piece: Batch, *, groups: int) -> Statistics:
+    return _summed_statistics(model, piece.values, piece.observed, piece.inputs, piece.steps, groups=groups)
 
 
 @eqx.filter_jit
-def _summed_statistics(model, values, observed, inputs, steps, *, alike: bool) -> Statistics:
-    parts = batched(_statistics, model, values, observed, inputs, steps, alike=alike)
+def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -> Statistics:
+    parts = batched(_statistics, model, values, observed, inputs, steps, groups=groups)
     return jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)
 
 

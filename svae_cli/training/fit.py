@@ -70,7 +70,7 @@ class TrainState:
         model: the current model.
         optimizer: the optimiser's arrays; None in EM.
         best: the best full model so far.
-        best_score: its validation score.
+        best_score: its validation score: the bound in stage "linear", ``Validation.score`` in stage "full".
         stale: validation rounds since.
         history: one record a validation round.
         seconds: training time so far.
@@ -215,8 +215,8 @@ def _run_linear(state: TrainState, clock: _Clock) -> Iterator[Progress]:
     plan = state.plan
     optimizer = linear_optimizer(plan)
     state = yield from _descend(state, clock, optimizer, lambda model: full_from(plan, model))
-    # The full model starts from the best round of the linear one, and has to beat it.
-    return replace(state, stage="full", step=0, model=state.best, optimizer=None, stale=0)
+    # The full model starts from the best round of the linear one, and has to beat it by its own measure.
+    return replace(state, stage="full", step=0, model=state.best, optimizer=None, best_score=-np.inf, stale=0)
 
 
 def _run_full(state: TrainState, clock: _Clock) -> Iterator[Progress]:
@@ -253,7 +253,9 @@ def _descend(
 def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
     plan = state.plan
     valid = validate(model, plan.valid, plan.valid_hidden, batch_size=plan.settings.batch_size)
-    best = valid.score > state.best_score
+    # The linear model is trained on its likelihood and judged by it; the full one by how it predicts what is hidden.
+    score = valid.elbo if state.stage == "linear" else valid.score
+    best = score > state.best_score
     record = {
         "stage": state.stage,
         "step": state.step,
@@ -266,7 +268,7 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
     state = replace(
         state,
         best=model if best else state.best,
-        best_score=valid.score if best else state.best_score,
+        best_score=score if best else state.best_score,
         stale=0 if best else state.stale + 1,
         history=(*state.history, record),
     )

@@ -20,11 +20,12 @@ from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
 
 Objective = Callable[..., Array]
-"""(model, values, observed, inputs, hidden, key, step, alike) to nats per value, higher is better."""
+"""(model, values, observed, inputs, hidden, key, step, groups) to nats per value, higher is better."""
 
 _LINEAR_RATE = 5e-3
 _FINAL_RATE = 0.02  # of the peak
 _WARM_UP = 20
+_GROUPS = 4
 _MIN_LOG_VARIANCE = float(np.log(1e-5))  # of noise, in model units: keeps float32 away from its limits
 
 
@@ -80,27 +81,43 @@ class Optimizer:
         hidden = self._hidden(batch, step)
         key = jr.fold_in(jr.key(plan.settings.seed), step)
         model, arrays, value = self._jitted(
-            model, arrays, batch.values, batch.observed, batch.inputs, hidden, key, jnp.asarray(step), batch.alike
+            model,
+            arrays,
+            batch.values,
+            batch.observed,
+            batch.inputs,
+            hidden,
+            key,
+            jnp.asarray(step),
+            self._groups(batch),
         )
         return model, arrays, float(value)
 
     def _hidden(self, batch: Batch, step: int) -> np.ndarray:
-        """What is hidden from recognition; one mask for all windows where they are alike, which is much cheaper."""
+        """What is hidden from recognition."""
         settings = self._plan.settings
         if not self._hiding or settings.mask_pattern == "none":
             return np.zeros_like(batch.observed)
         rng = np.random.default_rng([settings.seed, step, 0x41DE])
         rate = rng.uniform(0.1, 1.0) * min(0.95, 2 * settings.mask_rate)
-        if batch.alike:
-            return np.broadcast_to(hide(batch.observed[0], settings.mask_pattern, rate, rng), batch.observed.shape)
-        return hide(batch.observed, settings.mask_pattern, rate, rng)
+        groups = self._groups(batch)
+        if not groups:
+            return hide(batch.observed, settings.mask_pattern, rate, rng)
+        masks = hide(batch.observed[:groups], settings.mask_pattern, rate, rng)
+        return np.repeat(masks, len(batch) // groups, axis=0)
 
-    def _update(self, model, arrays, values, observed, inputs, hidden, key, step, alike):
+    def _groups(self, batch: Batch) -> int:
+        """Windows that are alike share their masks in a few groups: cheaper, and less noisy than one mask for all."""
+        if not batch.alike:
+            return 0
+        return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
+
+    def _update(self, model, arrays, values, observed, inputs, hidden, key, step, groups):
         parameters, rest = eqx.partition(model, self._trainable(model))
 
         def loss(parameters):
             return -self._objective(
-                eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step, alike=alike
+                eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step, groups=groups
             )
 
         value, gradient = jax.value_and_grad(loss)(parameters)
@@ -112,8 +129,8 @@ class Optimizer:
 def linear_optimizer(plan: Plan) -> Optimizer:
     """Exact marginal likelihood of the linear-Gaussian model; recognition stays exact."""
 
-    def objective(model, values, observed, inputs, hidden, key, step, *, alike):
-        total = batched(log_evidence, model, values, observed, inputs, alike=alike)
+    def objective(model, values, observed, inputs, hidden, key, step, *, groups):
+        total = batched(log_evidence, model, values, observed, inputs, groups=groups)
         return jnp.sum(total) / jnp.maximum(jnp.sum(observed), 1)
 
     def trainable(model):
@@ -134,15 +151,15 @@ def masked_optimizer(plan: Plan) -> Optimizer:
     """The masked objective of the full model: the bound, or the predictive density of what is hidden."""
     settings = plan.settings
 
-    def predictive(model, values, observed, inputs, hidden, key, step, *, alike):
+    def predictive(model, values, observed, inputs, hidden, key, step, *, groups):
         keys = jr.split(key, len(values))
-        total = batched(hidden_log_density, model, values, observed, inputs, hidden, keys, alike=alike)
+        total = batched(hidden_log_density, model, values, observed, inputs, hidden, keys, groups=groups)
         return jnp.sum(total) / jnp.maximum(jnp.sum(hidden & observed), 1)
 
-    def bound(model, values, observed, inputs, hidden, key, step, *, alike):
+    def bound(model, values, observed, inputs, hidden, key, step, *, groups):
         keys = jr.split(key, len(values))
         one = lambda m, v, o, u, h, k: m.elbo(v, o, h, u, k)  # noqa: E731
-        parts = batched(one, model, values, observed, inputs, hidden, keys, alike=alike)
+        parts = batched(one, model, values, observed, inputs, hidden, keys, groups=groups)
         weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
         return jnp.sum(parts.log_likelihood - weight * parts.kl) / jnp.maximum(jnp.sum(parts.count), 1)
 

@@ -48,7 +48,7 @@ def validate(model: SVAE, windows: Batch, hidden: np.ndarray, *, batch_size: int
 
 @eqx.filter_jit
 def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
-    sums = batched(_window_sums, model, values, observed, inputs, hidden, alike=False)
+    sums = batched(_window_sums, model, values, observed, inputs, hidden, groups=0)
     return jnp.sum(sums, axis=0)
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from svae_cli.config import Settings
 from svae_cli.inference import kl_divergence
 from svae_cli.models.build import full_model, linear_model
 from svae_cli.models.likelihoods import Anchor
-from svae_cli.config import Settings
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from tests.oracles import dense_prior
 
