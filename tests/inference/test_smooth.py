@@ -7,37 +7,15 @@ import numpy as np
 import pytest
 
 from svae_cli.inference import LinearGaussianPrior, Potential, kl_divergence, smooth
+from tests.inference.problems import make_problem
 from tests.oracles import dense_posterior
-
-jax.config.update("jax_enable_x64", True)  # noqa: FBT003
-
-
-def _problem(seed, steps, k, *, diagonal, varying):
-    rng = np.random.default_rng(seed)
-    lead = (steps - 1,) if varying else ()
-
-    def spd(*shape):
-        root = rng.normal(size=(*shape, k, k)) / np.sqrt(k)
-        return root @ np.swapaxes(root, -1, -2) + 0.1 * np.eye(k)
-
-    prior = {
-        "initial_mean": rng.normal(size=k),
-        "initial_cov": spd(),
-        "dynamics": rng.normal(size=(*lead, k, k)) / np.sqrt(k),
-        "bias": rng.normal(size=(*lead, k)),
-        "noise_cov": spd(*lead),
-    }
-    precision = rng.gamma(1.0, size=(steps, k)) if diagonal else spd(steps) - 0.1 * np.eye(k)
-    seen = rng.random(steps) < 0.7
-    precision = precision * seen.reshape(-1, *[1] * (precision.ndim - 1))
-    return prior, precision, rng.normal(size=(steps, k)) * seen[:, None]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize("diagonal", [True, False])
 @pytest.mark.parametrize("varying", [True, False])
 def test_every_moment_is_the_dense_joints(steps, diagonal, varying):
-    prior, precision, shift = _problem(steps, steps, 3, diagonal=diagonal, varying=varying)
+    prior, precision, shift = make_problem(steps, steps, 3, diagonal=diagonal, varying=varying)
     expected = dense_posterior(**prior, precision=precision, shift=shift)
     potentials = Potential(jnp.asarray(precision), jnp.asarray(shift))
     posterior = jax.jit(smooth)(LinearGaussianPrior.from_moments(**prior), potentials)
@@ -50,7 +28,7 @@ def test_every_moment_is_the_dense_joints(steps, diagonal, varying):
 
 
 def test_samples_have_the_dense_joints_moments():
-    prior, precision, shift = _problem(0, 4, 2, diagonal=False, varying=False)
+    prior, precision, shift = make_problem(0, 4, 2, diagonal=False, varying=False)
     expected = dense_posterior(**prior, precision=precision, shift=shift)
     posterior = smooth(LinearGaussianPrior.from_moments(**prior), Potential(jnp.asarray(precision), jnp.asarray(shift)))
     count = 20000
