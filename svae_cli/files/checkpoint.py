@@ -11,7 +11,8 @@ from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError, ModelError, UsageError
 from svae_cli.files import safe
-from svae_cli.files.atomic import replacing, writing
+from svae_cli.files.atomic import replacing
+from svae_cli.files.sink import new_hdf5
 from svae_cli.files.tree import read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.svae import SVAE
@@ -49,7 +50,7 @@ def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with replacing(path, force=True) as temporary, writing(path), h5py.File(temporary, "w") as file:
+    with replacing(path, force=True) as temporary, new_hdf5(temporary, path) as (file, _):
         file.attrs["svae_format"] = FORMAT
         file.attrs["settings"] = json.dumps(asked.to_json(), sort_keys=True)
         file.attrs["fingerprint"] = state.plan.fingerprint

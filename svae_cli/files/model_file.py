@@ -8,8 +8,9 @@ import h5py
 from svae_cli.config import Settings
 from svae_cli.errors import ModelError
 from svae_cli.files import safe
-from svae_cli.files.atomic import replacing, writing
+from svae_cli.files.atomic import replacing
 from svae_cli.files.model_header import PARAMS, ModelHeader, header_of, write_header
+from svae_cli.files.sink import new_hdf5
 from svae_cli.files.tree import read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
@@ -21,7 +22,7 @@ def save_model(path: Path, fitted: FittedModel, *, force: bool = False) -> None:
     Raises:
         OutputError: the file exists and ``force`` is not set, or it cannot be written.
     """
-    with replacing(path, force=force) as temporary, writing(path), h5py.File(temporary, "w") as file:
+    with replacing(path, force=force) as temporary, new_hdf5(temporary, path) as (file, _):
         write_model(file, fitted)
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from svae_cli import __version__
-from svae_cli.files.atomic import writing
+from svae_cli.files.sink import Sink, new_hdf5
 
 if TYPE_CHECKING:
     from svae_cli.files.results import Header
@@ -51,35 +51,22 @@ def write(
     Raises:
         OutputError: the file cannot be written.
     """
-    file = _create(path, target)
-    try:
-        with writing(target):
-            _write_root(file, header)
+    with new_hdf5(path, target) as (file, sink):
+        _write_root(file, header)
+        checked = _checked(series, sink)
         if header.layout == "group":
-            _write_groups(file, header, series, dimensions, target)
+            _write_groups(file, header, checked, dimensions)
         else:
-            _write_batch(file, header, series, dimensions, target)
-        with writing(target):
-            for name, array in extra.items():
-                file.create_dataset(name, data=array, track_times=False)
-    except BaseException:
-        _close_quietly(file)
-        raise
-    with writing(target):
-        file.close()
+            _write_batch(file, header, checked, dimensions)
+        for name, array in extra.items():
+            file.create_dataset(name, data=array, track_times=False)
 
 
-def _create(path: Path, target: Path) -> h5py.File:
-    with writing(target):
-        return h5py.File(path, "w")
-
-
-def _close_quietly(file: h5py.File) -> None:
-    """Close after a failure; on a full disk closing fails too, and the file is thrown away anyway."""
-    try:
-        file.close()
-    except (OSError, RuntimeError):
-        return
+def _checked(series: Iterator[dict[str, np.ndarray]], sink: Sink) -> Iterator[dict[str, np.ndarray]]:
+    """The series as they come, as long as writing works."""
+    for fields in series:
+        yield fields
+        sink.check()
 
 
 def _write_root(file: h5py.File, header: "Header") -> None:
@@ -97,18 +84,16 @@ def _write_groups(
     header: "Header",
     series: Iterator[dict[str, np.ndarray]],
     dimensions: Mapping[str, tuple[str, ...]],
-    target: Path,
 ) -> None:
     for index, fields in enumerate(series):
-        with writing(target):
-            group = file.create_group(header.keys[index].replace("/", "_"))
-            group.attrs["key"] = header.keys[index]
-            scales = _Scales(group, header, fields)
-            scales.add_time(header.times(index))
-            for name, array in fields.items():
-                dims = dimensions[name]
-                dataset = scales.create(name, dims, array.shape, array.dtype)
-                dataset[...] = scales.stored(array, dims)
+        group = file.create_group(header.keys[index].replace("/", "_"))
+        group.attrs["key"] = header.keys[index]
+        scales = _Scales(group, header, fields)
+        scales.add_time(header.times(index))
+        for name, array in fields.items():
+            dims = dimensions[name]
+            dataset = scales.create(name, dims, array.shape, array.dtype)
+            dataset[...] = scales.stored(array, dims)
 
 
 def _write_batch(
@@ -116,25 +101,23 @@ def _write_batch(
     header: "Header",
     series: Iterator[dict[str, np.ndarray]],
     dimensions: Mapping[str, tuple[str, ...]],
-    target: Path,
 ) -> None:
     created: dict[str, h5py.Dataset] = {}
     scales: _Scales | None = None
     steps = max(header.lengths)
     for index, fields in enumerate(series):
-        with writing(target):
-            if scales is None:
-                scales = _Scales(file, header, fields)
-                scales.add("series", np.array(header.keys, dtype=object))
-                scales.add_time(_shared_times(header))
-                _write_lengths(file, header, scales)
-            for name, array in fields.items():
-                dims = dimensions[name]
-                if name not in created:
-                    shape = tuple(steps if d == "time" else n for d, n in zip(dims, array.shape, strict=True))
-                    created[name] = scales.create(name, ("series", *dims), (len(header.keys), *shape), array.dtype)
-                place = tuple(slice(0, n) for n in scales.stored(array, dims).shape)
-                created[name][(index, *place)] = scales.stored(array, dims)
+        if scales is None:
+            scales = _Scales(file, header, fields)
+            scales.add("series", np.array(header.keys, dtype=object))
+            scales.add_time(_shared_times(header))
+            _write_lengths(file, header, scales)
+        for name, array in fields.items():
+            dims = dimensions[name]
+            if name not in created:
+                shape = tuple(steps if d == "time" else n for d, n in zip(dims, array.shape, strict=True))
+                created[name] = scales.create(name, ("series", *dims), (len(header.keys), *shape), array.dtype)
+            place = tuple(slice(0, n) for n in scales.stored(array, dims).shape)
+            created[name][(index, *place)] = scales.stored(array, dims)
 
 
 def _shared_times(header: "Header") -> np.ndarray:

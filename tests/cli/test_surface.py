@@ -1,0 +1,217 @@
+"""The surface: help, exit codes, the form of errors, streams, and where options come from."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+PROGRAM = Path(sys.executable).with_name("svae")
+COMMANDS = ("train", "impute", "forecast", "evaluate", "encode", "sample", "simulate", "inspect", "plot")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["data"] = np.arange(24, dtype="f4").reshape(2, 4, 3)
+    return tmp_path
+
+
+def test_help_is_quick_and_loads_no_jax(environment: dict[str, str]):
+    best = 9.0
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([PROGRAM, "--help"], check=True, capture_output=True, env=environment)
+        best = min(best, time.perf_counter() - start)
+    assert best < 0.3
+    code = "import sys; from svae_cli.cli.app import app; sys.exit('jax' in sys.modules or 'h5py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_begins_with_examples(svae, command: str):
+    found = svae(command, "-h")
+    assert found.returncode == 0
+    assert found.stderr == ""
+    assert found.stdout.splitlines()[0].startswith(f"  svae {command} ")
+    assert f"Usage: svae {command}" in found.stdout
+
+
+def test_the_program_lists_its_commands_in_order(svae):
+    lines = svae("--help").stdout.splitlines()
+    listed = [line.split()[0] for line in lines[lines.index("Commands:") + 1 :] if line.startswith("  ")]
+    assert tuple(listed[: len(COMMANDS)]) == COMMANDS
+    assert svae("--version").stdout.startswith("svae ")
+
+
+def test_python_m_is_the_same_program(environment: dict[str, str]):
+    found = subprocess.run(
+        [sys.executable, "-m", "svae_cli", "--version"], capture_output=True, text=True, env=environment
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("svae ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "stderr"),
+    [
+        ([], 2, "svae: no command\ntry: svae --help\n"),
+        (["trian"], 2, "svae: no such command 'trian'. Did you mean 'train'?\ntry: svae --help\n"),
+        (["train"], 2, "svae: missing argument 'DATA'\ntry: svae train --help\n"),
+        (["train", "d.h5", "--dpeth", "3"], 2, None),
+        (["train", "d.h5", "--mask-rate", "2"], 2,
+         "svae: --mask-rate is 2.0; expected 0 up to, not including, 1\n"),
+        (["train", "d.h5", "--hidden", "a"], 2,
+         "svae: --hidden is 'a'; expected whole numbers separated by commas\ntry: --hidden 64,64\n"),
+        (["train", "d.h5", "--time-limit", "soon"], 2,
+         "svae: --time-limit is 'soon'; expected a duration\ntry: --time-limit 30m\n"),
+        (["train", "d.h5", "-o", "-"], 2, None),
+        (["train", "d.h5", "--resume"], 2,
+         "svae: d.svae.ckpt does not exist: nothing to resume\ntry: leave --resume out\n"),
+        (["inspect", "none.h5"], 3, "svae: none.h5 does not exist\ntry: check the name and the folder\n"),
+        (["inspect", "d.h5:/no"], 3, "svae: d.h5 has no '/no'\ntry: its datasets: /data\n"),
+        (["inspect", "d.h5", "--observed", "a", "--missing", "b"], 2,
+         "svae: --observed and --missing name two masks\ntry: give one of them\n"),
+        (["impute", "d.h5", "d.h5"], 4,
+         "svae: d.h5 is an HDF5 file, but not a model\ntry: the order is MODEL DATA: svae impute model.svae data.h5\n"),
+        (["impute", "none.svae", "d.h5"], 4, "svae: none.svae does not exist\ntry: check the name and the folder\n"),
+        (["impute", "d.h5", "d.h5", "--quantiles", "0.9,0.1"], 2, None),
+        (["train", "d.h5", "-o", "d.h5"], 6,
+         "svae: d.h5 is the input itself, which is never changed\ntry: choose another name with -o\n"),
+        (["simulate", "lds", "-o", "d.h5"], 6,
+         "svae: d.h5 exists\ntry: add --force to replace it, or choose another name with -o\n"),
+        (["simulate", "lds", "-o", "no/such/x.h5"], 6, None),
+        (["plot", "d.h5", "-o", "x.gif"], 2, "svae: x.gif is not a .png, .svg or .pdf\ntry: -o d.png\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_every_refusal_has_its_exit_code_and_at_most_three_lines(svae, data: Path, arguments, code: int, stderr):
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    found = svae(*arguments, cwd=data)
+    assert found.returncode == code
+    assert found.stdout == ""
+    assert len(found.stderr.splitlines()) <= 3
+    assert found.stderr.startswith("svae: ")
+    assert "Traceback" not in found.stderr
+    if stderr is not None:
+        assert found.stderr == stderr
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+
+
+def test_a_bug_is_one_line_without_debug_and_a_traceback_with_it(environment: dict[str, str], data: Path):
+    broken = (
+        "import svae_cli.files.kinds as k, sys; k.kind_of = None; from svae_cli.cli.app import run; run(sys.argv[1:])"
+    )
+    for extra in ([], ["--debug"]):
+        command = [sys.executable, "-c", broken, "inspect", "d.h5", *extra]
+        found = subprocess.run(command, cwd=data, capture_output=True, text=True, env=environment, check=False)
+        assert found.returncode == 1
+        assert "a bug in svae (TypeError" in found.stderr
+        assert "rerun with --debug" in found.stderr
+        assert ("Traceback" in found.stderr) == bool(extra)
+
+
+def test_a_reader_that_leaves_early_is_no_error(environment: dict[str, str], tmp_path: Path):
+    command = f"{PROGRAM} simulate lds --series 200 --steps 200 --format csv | head -n 2"
+    found = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=tmp_path, capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert found.returncode == 0
+    assert found.stdout.splitlines()[0] == "series,time,channel,value"
+    assert "Traceback" not in found.stderr
+
+
+def test_results_go_through_pipes_in_both_directions(environment: dict[str, str], data: Path):
+    command = f"{PROGRAM} simulate lds --series 2 --steps 9 -o - | {PROGRAM} inspect - --json"
+    found = subprocess.run(
+        ["bash", "-c", command], cwd=data, capture_output=True, text=True, env=environment, check=False
+    )
+    assert '"series": 2' in found.stdout
+    assert svae_files(data) == ["d.h5"]
+
+
+def svae_files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_options_come_from_flags_then_variables_then_the_file(svae, tmp_path: Path):
+    (tmp_path / "c.toml").write_text("seed = 5\nseries = 2\n[simulate]\nsteps = 7\n[train]\nhidden = [8, 8]\n")
+
+    def simulated(*flags: str, **variables: str) -> tuple[tuple[int, ...], int]:
+        found = svae("simulate", "lds", "-o", "x.h5", "--force", *flags, cwd=tmp_path, env=variables)
+        assert found.returncode == 0, found.stderr
+        with h5py.File(tmp_path / "x.h5") as file:
+            return file["data"].shape[:2], int(file.attrs["seed"])
+
+    assert simulated("--config", "c.toml") == ((2, 7), 5)
+    assert simulated("--config", "c.toml", SVAE_STEPS="8") == ((2, 8), 5)
+    assert simulated("--config", "c.toml", "--steps", "9", SVAE_STEPS="8", SVAE_SEED="6") == ((2, 9), 6)
+    assert simulated(SVAE_CONFIG="c.toml") == ((2, 7), 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("colour = 1", "no command has an option 'colour'"),
+        ("[simulate]\nepochs = 3", "svae simulate has no option 'epochs'"),
+        ("[simulat]\nsteps = 3", "[simulat] is not a command"),
+        ("steps =", "is not TOML"),
+        ("steps = 'many'", "invalid value for '--steps'"),
+    ],
+)
+def test_mistakes_in_a_configuration_file_are_named(svae, tmp_path: Path, text: str, said: str):
+    (tmp_path / "c.toml").write_text(text)
+    found = svae("simulate", "lds", "-o", "x.h5", "--config", "c.toml", cwd=tmp_path)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert svae_files(tmp_path) == ["c.toml"]
+
+
+def test_quiet_says_nothing_and_json_is_one_object(svae, data: Path):
+    found = svae("simulate", "lds", "-o", "x.h5", "-q", cwd=data)
+    assert (found.stdout, found.stderr) == ("x.h5\n", "")
+    found = svae("simulate", "lds", "-o", "y.h5", "--json", "-q", cwd=data)
+    assert json.loads(found.stdout)["series"] == 100
+    found = svae("inspect", "d.h5", "--json", cwd=data)
+    assert json.loads(found.stdout)["channels"][0]["max"] == 21.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full")
+@pytest.mark.parametrize("format", ["h5", "csv"])
+def test_a_full_device_is_an_output_error(svae, tmp_path: Path, format: str):
+    found = svae("simulate", "lds", "--format", format, "-o", "/dev/full", cwd=tmp_path)
+    assert found.returncode == 6
+    assert "No space left on device" in found.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_FSIZE")
+def test_a_file_that_grows_too_large_leaves_the_old_one(environment: dict[str, str], tmp_path: Path):
+    (tmp_path / "x.h5").write_bytes(b"old")
+    command = f"ulimit -f 20; {PROGRAM} simulate lds --series 100 --steps 500 -o x.h5 --force"
+    found = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert found.returncode == 6, found.stderr
+    assert found.stderr.startswith("svae: x.h5 could not be written")
+    assert (tmp_path / "x.h5").read_bytes() == b"old"
+    assert svae_files(tmp_path) == ["x.h5"]
+
+
+def test_a_termination_leaves_no_half_file(environment: dict[str, str], tmp_path: Path):
+    command = [PROGRAM, "simulate", "lds", "--series", "1000", "--steps", "1000", "-o", "x.h5"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not any(name.endswith(".part") for name in os.listdir(tmp_path)):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "finished before it could be stopped"
+        time.sleep(0.005)
+    process.terminate()
+    assert process.wait(30) == 143
+    assert svae_files(tmp_path) == []
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
