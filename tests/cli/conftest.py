@@ -6,8 +6,13 @@ import h5py
 import numpy as np
 import pytest
 
-SMALL = ("--latent-dim", "2", "--start", "random", "--recognition", "linear", "--decoder", "linear", "--epochs", "1",
-         "--window", "20", "--batch-size", "8")  # fmt: skip
+SMALL = "--latent-dim 2 --start random --recognition linear --decoder linear --epochs 1 --window 20 --batch-size 8"
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[str, ...]:
+    """Options of a training that takes a moment."""
+    return tuple(SMALL.split())
 
 
 def small_data() -> np.ndarray:
@@ -27,6 +32,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory, svae) -> Path:
     with h5py.File(folder / "d.h5", "w") as file:
         file["data"] = small_data()
         file["channel_names"] = [b"a", b"b"]
-    found = svae("train", "d.h5", "-o", "m.svae", *SMALL, cwd=folder)
+    found = svae("train", "d.h5", "-o", "m.svae", *SMALL.split(), cwd=folder)
     assert found.returncode == 0, found.stderr
     return folder
