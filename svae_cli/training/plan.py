@@ -15,9 +15,12 @@ from svae_cli.errors import DataError
 
 _START_WINDOWS = 128  # windows that the linear start is fitted to
 _VALID_WINDOWS = 64
-_STEPS_A_BATCH = 3072  # windows times steps: enough to keep two cores busy, few enough for quick steps
+_STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
+_STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
+_COMPLETE = 0.999  # share of values observed, to count as without gaps
 _COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
+_MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
 
 
@@ -78,12 +81,15 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     choices: dict[str, str] = {}
     fingerprint = _fingerprint(data)
     train, held, split = (data, valid, {"kind": "given"}) if valid is not None else _split(data, settings, choices)
+    if split["kind"] != "given":
+        settings = settings.changed(split=split["kind"])
     start_scaler = Scaler.measure(train)
     settings = _resolve_likelihood(settings, train, choices)
     raw = settings.standardize == "none" or settings.likelihood in ("poisson", "bernoulli")
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
     periods = detect_periods(train, start_scaler, longest=max(train.lengths) / 4)
-    settings, periods = _resolve_sizes(settings, train, periods, choices)
+    complete = _observed_share(train) > _COMPLETE
+    settings, periods = _resolve_sizes(settings, train, periods, choices, complete=complete)
     dtype = np.dtype(settings.precision)
     reader = WindowReader(train, scaler, length=settings.window, dtype=dtype)
     linear = WindowReader(train, start_scaler, length=settings.window, dtype=dtype)
@@ -148,10 +154,18 @@ def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, 
     return settings
 
 
-def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
-    """Looks at up to 64 stretches of 1024 steps."""
+def _glimpse(data: SeriesSet) -> np.ndarray:
+    """All values of the first 1024 steps of up to 64 series, spread over the set."""
     chosen = np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int))
-    seen = np.concatenate([data.read(int(i), 0, min(data.lengths[i], 1024)).ravel() for i in chosen])
+    return np.concatenate([data.read(int(i), 0, min(data.lengths[i], 1024)).ravel() for i in chosen])
+
+
+def _observed_share(data: SeriesSet) -> float:
+    return float(np.mean(~np.isnan(_glimpse(data))))
+
+
+def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
+    seen = _glimpse(data)
     seen = seen[~np.isnan(seen)]
     if seen.size == 0 or (seen < 0).any() or (seen != np.round(seen)).any():
         return "gaussian", "the values are continuous"
@@ -163,7 +177,7 @@ def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
 
 
 def _resolve_sizes(
-    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
+    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str], *, complete: bool
 ) -> tuple[Settings, tuple[float, ...]]:
     """Window, batch, latent dimension, steps, objective, networks."""
     window = settings.window
@@ -178,8 +192,9 @@ def _resolve_sizes(
         choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"
     batch = settings.batch_size
     if batch is None:
-        batch = int(np.clip(_STEPS_A_BATCH // window, 8, 64))
-        choices["batch_size"] = f"{batch} windows, about {_STEPS_A_BATCH} steps"
+        size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
+        batch = int(np.clip(size // window, 8, 64))
+        choices["batch_size"] = f"{batch} windows, about {size} steps" + ("" if complete else ", as the data have gaps")
     settings = settings.changed(window=window, batch_size=batch)
     if settings.latent_dim is None:
         dim = _latent_dim(data, periods)
@@ -192,7 +207,7 @@ def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
     """Two states a channel (value and slope) and two pairs a period, as far as the number of steps carries them."""
     wish = max(4, 2 * data.n_channels) + 4 * len(periods)
     affordable = max(2, sum(data.lengths) // 20)
-    return int(min(wish, affordable, 32))
+    return int(min(wish, affordable, _MOST_STATES))
 
 
 def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from svae_cli.data.windows import Batch, batches
+from svae_cli.inference import kl_divergence, smooth
 from svae_cli.models.likelihoods import GaussianLikelihood, StudentTLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -32,18 +33,23 @@ class Validation:
 
 def validate(model: SVAE, windows: Batch, hidden: np.ndarray, *, batch_size: int) -> Validation:
     """Score ``model``; deterministic."""
+    bound, _, _, observed, _ = _totals(model, windows, np.zeros_like(hidden), batch_size)
+    _, score, inside, _, scored = _totals(model, windows, hidden, batch_size)
+    return Validation(
+        elbo=float(bound / max(observed, 1)),
+        score=float(score / max(scored, 1)),
+        coverage=float(inside / max(scored, 1)),
+    )
+
+
+def _totals(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int) -> np.ndarray:
     totals = np.zeros(5)
     for at, piece in enumerate(batches(windows, batch_size)):
         mask = np.zeros_like(piece.observed)
         part = hidden[at * batch_size : (at + 1) * batch_size]
         mask[: len(part)] = part
         totals += np.asarray(_sums(model, piece.values, piece.observed, piece.inputs, mask), np.float64)
-    bound, score, inside, observed, scored = totals
-    return Validation(
-        elbo=float(bound / max(observed, 1)),
-        score=float(score / max(scored, 1)),
-        coverage=float(inside / max(scored, 1)),
-    )
+    return totals
 
 
 @eqx.filter_jit
@@ -53,10 +59,12 @@ def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Ar
 
 
 def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
-    """Bound, score, values inside their interval; numbers of observed and of scored values."""
-    bound = model.elbo(values, observed, jnp.zeros_like(observed), inputs, jax.random.key(0), samples=4)
-    posterior = model.posterior(values, observed & ~hidden, inputs)
+    """Bound and score with some values hidden, values inside their interval; numbers of observed and scored values."""
+    potentials = model.recognition(values, observed & ~hidden, model.anchor)
+    posterior = smooth(model.dynamics.prior(inputs), potentials)
     predictor = model.predictor_moments(posterior)
+    seen = jnp.where(observed, values, 0.0)
+    log_likelihood = jnp.where(observed, model.likelihood.expected_log_prob(seen, *predictor), 0.0)
     mean, variance = model.likelihood.predictive_moments(*predictor)
     deviation = jnp.sqrt(variance)
     scored = hidden & observed
@@ -64,11 +72,11 @@ def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hid
     if isinstance(model.likelihood, GaussianLikelihood | StudentTLikelihood):
         score = -_crps(target, mean, deviation)
     else:
-        score = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), *predictor)
+        score = model.likelihood.predictive_log_prob(seen, *predictor)
     inside = jnp.abs(target - mean) <= 1.6448536 * deviation
     return jnp.stack(
         [
-            bound.log_likelihood - bound.kl,
+            jnp.sum(log_likelihood) - kl_divergence(posterior, potentials),
             jnp.sum(jnp.where(scored, score, 0.0)),
             jnp.sum(scored & inside).astype(values.dtype),
             jnp.sum(observed).astype(values.dtype),

@@ -1,0 +1,148 @@
+"""The training loop: it improves, it repeats, it resumes, it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import DataError
+from svae_cli.training.fit import fit, initial_state
+from svae_cli.training.plan import make_plan
+
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
+QUICK = Settings(latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,))
+
+
+@pytest.fixture
+def relaxed_promotion():
+    """Optax mixes weakly typed numbers, which strict promotion forbids."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def waves(count=12, steps=60, width=3, seed=0, missing=0.1):
+    rng = np.random.default_rng(seed)
+    step = np.arange(steps)[None, :, None]
+    phase = rng.uniform(0, 2 * np.pi, size=(count, 1, width))
+    values = np.sin(2 * np.pi * step / 12 + phase) + 0.1 * rng.normal(size=(count, steps, width))
+    values[rng.random(values.shape) < missing] = np.nan
+    return SeriesSet.from_arrays(list(5 + 3 * values))
+
+
+def run(data, settings, state=None):
+    return list(fit(data, settings, state=state))
+
+
+def leaves(state):
+    return [np.asarray(a) for a in jax.tree.leaves((state.model, state.best, state.optimizer))]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        return run(waves(), QUICK)
+
+
+def test_stages_follow_each_other_and_the_best_is_kept(whole):
+    assert list(dict.fromkeys(p.report.stage for p in whole)) == ["em", "linear", "full"]
+    last = whole[-1].state
+    scores = [r["score"] for r in last.history if r["stage"] == "full"]
+    assert last.best_score == max(scores)
+    assert last.history[-1]["stage"] == "full"
+    assert all(np.isfinite(r["elbo"]) for r in last.history)
+
+
+def test_the_full_model_is_never_worse_than_its_linear_start(whole):
+    history = [r for r in whole[-1].state.history if r["stage"] == "full"]
+    assert whole[-1].state.best_score >= history[0]["score"]
+
+
+def test_training_raises_the_bound(whole):
+    history = [r for r in whole[-1].state.history if r["stage"] == "linear"]
+    assert max(r["elbo"] for r in history) > history[0]["elbo"] + 0.01
+
+
+def test_same_seed_same_bytes(whole):
+    again = run(waves(), QUICK)
+    for a, b in zip(leaves(whole[-1].state), leaves(again[-1].state), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize("stop", [0, 20, 43])
+def test_going_on_from_any_state_is_exact(whole, stop):
+    rest = run(waves(), QUICK, state=whole[stop].state)
+    for a, b in zip(leaves(whole[-1].state), leaves(rest[-1].state), strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert [r["score"] for r in rest[-1].state.history] == [r["score"] for r in whole[-1].state.history]
+
+
+def test_time_limit_leaves_the_best_model_so_far():
+    data = waves()
+    finished = run(data, QUICK.changed(time_limit=1e-9))
+    assert finished == []
+    state = initial_state(make_plan(data, QUICK))
+    assert np.isfinite(state.fitted.model.decoder.loadings).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "elbo", "kl_warmup": 5},
+        {"recognition": "linear", "decoder": "linear", "stable": True},
+        {"start": "random", "mask_pattern": "none", "objective": "elbo"},
+        {"precision": "float64", "mask_pattern": "tail", "likelihood": "student-t"},
+    ],
+    ids=lambda c: ",".join(c),
+)
+def test_every_setting_trains(changes):
+    last = run(waves(), QUICK.changed(**changes))[-1]
+    assert last.report.stage == "full"
+    assert np.isfinite(last.state.best_score)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("counts", "poisson"), ("binary", "bernoulli")])
+def test_counts_and_binary_values_choose_their_likelihood(kind, expected):
+    rng = np.random.default_rng(0)
+    rate = np.exp(np.sin(np.arange(50)[:, None] / 4 + np.arange(3)))
+    draws = rng.poisson(rate, size=(12, 50, 3)) if kind == "counts" else rng.random((12, 50, 3)) < rate / 3
+    state = run(SeriesSet.from_arrays(list(draws.astype(float))), QUICK)[-1].state
+    assert state.plan.settings.likelihood == expected
+    assert state.plan.choices["likelihood"].startswith(expected)
+    assert np.array_equal(state.fitted.scaler.std, np.ones(3))
+
+
+def test_ragged_series_and_a_long_one_are_cut_alike():
+    rng = np.random.default_rng(0)
+    data = SeriesSet.from_arrays([rng.normal(size=(n, 2)) for n in (5, 31, 80, 12)])
+    plan = make_plan(data, QUICK)
+    batch = plan.windows.draw(0, 0, 8)
+    assert batch.values.shape == (8, 24, 2)
+    assert np.all(batch.values[~batch.observed] == 0)
+    assert plan.split["kind"] == "time"
+
+
+def test_nothing_is_left_open_in_the_resolved_settings():
+    settings = make_plan(waves(), Settings()).settings.to_json()
+    assert [k for k, v in settings.items() if v is None or v == "auto" if k != "time_limit"] == []
+
+
+def test_validation_never_sees_training_steps():
+    values = np.arange(100.0)[:, None] + np.zeros(2)
+    data = SeriesSet.from_arrays([values])
+    plan = make_plan(data, QUICK.changed(val_fraction=0.3))
+    held = plan.scaler.to_data(plan.valid.values)[plan.valid.observed]
+    assert held.min() > 69.99
+    assert plan.data.lengths == (70,)
+
+
+def test_a_channel_that_was_never_observed_is_named():
+    values = np.random.default_rng(0).normal(size=(12, 30, 2))
+    values[:, :, 1] = np.nan
+    with pytest.raises(DataError, match="channel 'channel_1' has no observed value"):
+        run(SeriesSet.from_arrays(list(values)), QUICK)
+
+
+def test_too_little_data_is_refused():
+    with pytest.raises(DataError, match="no series has 3 steps or more"):
+        run(SeriesSet.from_arrays([np.zeros((2, 2))]), QUICK)

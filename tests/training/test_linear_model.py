@@ -1,0 +1,143 @@
+"""EM and the closed-form start: they climb, and they find what is there."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.seasonality import detect_periods
+from svae_cli.data.series import SeriesSet
+from svae_cli.data.windows import WindowReader
+from svae_cli.models.build import linear_model
+from svae_cli.training.em import em_step
+from svae_cli.training.linear_start import fill_gaps, linear_start
+from svae_cli.training.objective import log_evidence
+
+
+def draw(rng, steps, model, count):
+    """Series from a linear-Gaussian model, in NumPy."""
+    a, q = np.asarray(model.dynamics.matrix), np.asarray(model.dynamics.noise_cov.matrix)
+    c, r = np.asarray(model.decoder.loadings), np.exp(np.asarray(model.likelihood.log_variance))
+    x = rng.normal(size=(count, len(a)))
+    values = []
+    for _ in range(steps):
+        values.append(x @ c.T + rng.normal(size=(count, len(c))) * np.sqrt(r))
+        x = x @ a.T + rng.multivariate_normal(np.zeros(len(a)), q, size=count)
+    return np.stack(values, axis=1)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    turn = np.pi / 8
+    return linear_model(
+        transition=0.95 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]),
+        noise_cov=0.2 * np.eye(2),
+        loadings=np.array([[1.0, 0.0], [0.5, 1.0], [-1.0, 0.5]]),
+        offset=np.zeros(3),
+        noise_variance=np.array([0.1, 0.3, 0.2]),
+        n_inputs=0,
+        stable=False,
+        dtype=np.dtype(np.float64),
+    )
+
+
+@pytest.fixture(scope="module")
+def windows(truth):
+    rng = np.random.default_rng(0)
+    values = draw(rng, 40, truth, 48)
+    values[rng.random(values.shape) < 0.2] = np.nan
+    data = SeriesSet.from_arrays(list(values))
+    return WindowReader(data, Scaler.identity(3), length=40, dtype=np.dtype(np.float64)).spread(48)
+
+
+@jax.jit
+def evidence(model, values, observed, inputs):
+    return jnp.sum(jax.vmap(log_evidence, in_axes=(None, 0, 0, 0))(model, values, observed, inputs))
+
+
+def test_em_never_lowers_the_likelihood_and_nears_the_truth(truth, windows):
+    arrays = windows.values, windows.observed, windows.inputs
+    model = linear_start(windows, (), latent_dim=2)
+    trace = [float(evidence(model, *arrays))]
+    for _ in range(12):
+        model = em_step(model, windows, batch_size=16)
+        trace.append(float(evidence(model, *arrays)))
+    # The weak prior of the M-step may cost a trace of likelihood, far below the gain.
+    assert all(b > a - 1e-4 * abs(a) for a, b in zip(trace[:-1], trace[1:], strict=True))
+    assert trace[-1] > trace[0] + 100
+    assert trace[-1] > float(evidence(truth, *arrays)) - 0.01 * windows.observed.sum()
+    found = np.sort_complex(np.linalg.eigvals(np.asarray(model.dynamics.matrix)))
+    exact = np.sort_complex(np.linalg.eigvals(np.asarray(truth.dynamics.matrix)))
+    np.testing.assert_allclose(found, exact, atol=0.08)
+
+
+def test_em_on_windows_that_are_alike_is_the_same_as_one_by_one(truth):
+    values = draw(np.random.default_rng(1), 20, truth, 8)
+    data = SeriesSet.from_arrays(list(values))
+    windows = WindowReader(data, Scaler.identity(3), length=20, dtype=np.dtype(np.float64)).spread(8)
+    assert windows.alike
+    shared = em_step(truth, windows, batch_size=8)
+    apart = em_step(truth, windows, batch_size=3)
+    for a, b in zip(jax.tree.leaves(shared), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_padding_changes_nothing(truth):
+    values = draw(np.random.default_rng(2), 20, truth, 6)
+    padded = np.concatenate([values, np.full((6, 5, 3), np.nan)], axis=1)
+    steps = []
+    for arrays, length in ((values, 20), (padded[:, :20], 25)):
+        reader = WindowReader(SeriesSet.from_arrays(list(arrays)), Scaler.identity(3), length=length, dtype="f8")
+        steps.append(em_step(truth, reader.spread(6), batch_size=6))
+    for a, b in zip(*map(jax.tree.leaves, steps), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_gradient_of_the_evidence(truth, windows):
+    model = truth
+    arrays = windows.values[0, :9], windows.observed[0, :9], windows.inputs[0, :9]
+
+    @jax.jit
+    def total(loadings, transition, log_diagonal):
+        import equinox as eqx
+
+        moved = eqx.tree_at(
+            lambda m: (m.decoder.loadings, m.dynamics.transition, m.dynamics.noise_cov.log_diagonal),
+            model,
+            (loadings, transition, log_diagonal),
+        )
+        return log_evidence(moved, *arrays)
+
+    at = model.decoder.loadings, model.dynamics.transition, model.dynamics.noise_cov.log_diagonal
+    check_grads(total, at, order=1, modes=["rev"], rtol=1e-5, atol=1e-5)
+
+
+def test_periods_are_found_and_noise_has_none():
+    rng = np.random.default_rng(3)
+    step = np.arange(2000)
+    waves = np.sin(2 * np.pi * step / 24)[:, None] + 0.5 * np.cos(2 * np.pi * step / 7.5)[:, None]
+    noise = rng.normal(size=(2000, 2))
+    walk = np.cumsum(noise, axis=0)
+    found = detect_periods(SeriesSet.from_arrays([waves + noise]), Scaler.identity(2), longest=100)
+    np.testing.assert_allclose(sorted(found), [7.5, 24], rtol=0.02)
+    assert detect_periods(SeriesSet.from_arrays([noise]), Scaler.identity(2), longest=100) == ()
+    assert detect_periods(SeriesSet.from_arrays([walk]), Scaler.identity(2), longest=100) == ()
+
+
+def test_seasonal_start_rotates_at_the_period():
+    rng = np.random.default_rng(4)
+    step = np.arange(3000)
+    values = np.stack([np.sin(2 * np.pi * step / 12), np.cos(2 * np.pi * step / 12 + 1)], axis=1)
+    values += 0.1 * rng.normal(size=values.shape)
+    reader = WindowReader(SeriesSet.from_arrays([values]), Scaler.identity(2), length=48, dtype="f8")
+    model = linear_start(reader.draw(0, 0, 32), (12.0,), latent_dim=4)
+    angles = np.abs(np.angle(np.linalg.eigvals(np.asarray(model.dynamics.matrix))))
+    assert np.min(np.abs(angles - 2 * np.pi / 12)) < 1e-3
+
+
+def test_gaps_are_filled_by_straight_lines():
+    values = np.array([[[1.0], [0.0], [0.0], [4.0]]])
+    observed = np.array([[[True], [False], [False], [True]]])
+    np.testing.assert_allclose(fill_gaps(values, observed)[0, :, 0], [1, 2, 3, 4])
