@@ -16,11 +16,13 @@ from svae_cli.cli.opening import input_paths
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import Interrupted, NumericalError, OutputError, UsageError
+from svae_cli.files.survey import describe, survey
 
 if TYPE_CHECKING:
     from svae_cli.training.fit import Progress, Report
 
 _MODEL_EVERY = 10.0
+_QUICK_VALUES = 50_000_000
 _EXTENDABLE = ("epochs", "time_limit")
 
 
@@ -99,8 +101,6 @@ class Run:
         Raises:
             DataError: infinite values or damaged data.
         """
-        from svae_cli.files.survey import describe, survey
-
         found = describe(data, survey(data))
         steps = found["steps"]
         span = f"{steps['max']}" if steps["min"] == steps["max"] else f"{steps['min']} to {steps['max']}"
@@ -150,9 +150,16 @@ class Run:
         self._close(last, data)
 
     def _say_data(self, data: SeriesSet) -> None:
+        """Size and, where looking takes no time, the missing share and what is odd."""
         low, high = min(data.lengths), max(data.lengths)
         span = f"{high}" if low == high else f"{low} to {high}"
-        self.console.say(f"{data.source}: {len(data)} series of {span} steps, {data.n_channels} channels")
+        said = f"{data.source}: {len(data)} series of {span} steps, {data.n_channels} channels"
+        if sum(data.lengths) * data.n_channels <= _QUICK_VALUES:
+            found = survey(data)
+            said += f", {100 * found.missing_share:.1f} % missing"
+            for text in found.warnings(data.channels):
+                self.console.say(f"note: {text}")
+        self.console.say(said)
 
     def _report(self, progress: "Progress", line: ProgressLine, log: TextIO | None) -> None:
         report = progress.report

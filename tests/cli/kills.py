@@ -18,7 +18,8 @@ from pathlib import Path
 import h5py
 
 PROGRAM = Path(sys.executable).with_name("svae")
-OPTIONS = ["--latent-dim", "2", "--hidden", "4", "--em-steps", "3", "--linear-steps", "20", "--epochs", "30", "--patience", "1000", "--window", "20", "--batch-size", "8", "--checkpoint-every", "0.05s", "-q"]  # fmt: skip
+_SMALL = "--latent-dim 2 --hidden 4 --em-steps 3 --linear-steps 20 --epochs 30 --patience 1000"
+OPTIONS = f"{_SMALL} --window 20 --batch-size 8 --checkpoint-every 0.05s -q".split()
 EXPECTED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 
 

@@ -184,7 +184,7 @@ def test_training_says_what_it_does_and_logs_it(svae, folder: Path, small: tuple
     assert found.returncode == 6
     found = svae("train", "d.h5", "-o", "m.svae", "--force", "--log", "l.jsonl", "--json", *small, cwd=folder)
     assert found.returncode == 0, found.stderr
-    assert found.stderr.startswith("d.h5: 12 series of 40 steps, 2 channels")
+    assert found.stderr.startswith("d.h5: 12 series of 40 steps, 2 channels, 10.3 % missing\n")
     assert "likelihood: gaussian: the values are continuous" in found.stderr
     assert "next: svae impute m.svae d.h5" in found.stderr
     assert json.loads(found.stdout)["settings"]["latent_dim"] == 2
