@@ -1,6 +1,7 @@
 """The program: its commands, and the one boundary where errors become three lines and an exit code."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -148,7 +149,8 @@ def _usage(problem: Any) -> UsageError:
     command = problem.ctx.command_path if getattr(problem, "ctx", None) is not None else "svae"
     if type(problem).__name__ == "NoArgsIsHelpError":
         return UsageError("no command", hint="svae --help")
-    message = problem.format_message().replace("\n\t", " ").replace("\n", " ").rstrip(".")
+    message = " ".join(problem.format_message().split()).rstrip(".")
+    message = re.sub(r"( Did you mean .*\?)\1", r"\1", message)  # some releases of Typer say it twice
     return UsageError(message[:1].lower() + message[1:], hint=f"{command} --help")
 
 
