@@ -200,6 +200,8 @@ def test_pandas_tables_and_text_columns_are_refused_with_the_way_out(tmp_path: P
 # ------------------------------------------------------------------------------------------------ others
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:hdf5storage")
+@pytest.mark.filterwarnings("ignore:The chararray class is deprecated")
 def test_matlab_dimensions_come_reversed(tmp_path: Path):
     hdf5storage = pytest.importorskip("hdf5storage")
     hdf5storage.savemat(str(tmp_path / "a.mat"), {"x": X.astype("f8"), "v": np.arange(5.0)}, format="7.3")
