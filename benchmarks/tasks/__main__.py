@@ -54,6 +54,7 @@ def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, 
     """One training and its questions, unless they are answered already."""
     from benchmarks.tasks.answers import answer
     from benchmarks.tasks.reference import baseline_answers
+    from svae_cli.errors import SvaeError
 
     key = f"{variant}|{seed}" if options.time_limit is None else f"{variant} {options.time_limit:.0f}s|{seed}"
     problem = load()
@@ -66,7 +67,12 @@ def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, 
     print(f"{name} {key}", file=sys.stderr, flush=True)
     for question, methods in baseline_answers(problem).items():
         runs.setdefault(names[question], {}).update({f"{method}|0": scores for method, scores in methods.items()})
-    for question, scores in answer(problem, variant, seed, options.time_limit).items():
+    try:
+        answers = answer(problem, variant, seed, options.time_limit)
+    except SvaeError as error:
+        print(f"{name} {key} FAILED: {error}", file=sys.stderr, flush=True)
+        return
+    for question, scores in answers.items():
         runs[names[question]][key] = scores
     _save(options.results, runs)
 
