@@ -5,7 +5,7 @@ Chains whose precisions are shared share all of this too, so a batch of fully ob
 Gradients are written out. With E = I - P J = (I + predicted J)^-1, the closed loop F = E A and M = J E, small changes
 obey
 
-    d P = E (A dP_before A' + dQ + ...) E' - P dJ P           d log det(I + predicted J) = tr(M d predicted) + tr(P dJ)
+    dP = E d(predicted) E' - P dJ P           d log det(I + predicted J) = tr(M d(predicted)) + tr(P dJ)
 
 so the adjoint of the filter is one backward ``congruence`` with gains F', and the adjoint of smoothing one forward
 ``congruence`` with the smoothing gains transposed; everything else is local to a step.
@@ -16,127 +16,124 @@ from functools import cache
 import jax.numpy as jnp
 
 from svae_cli.inference.batching import lane_function
-from svae_cli.inference.lanes import append_zero, join_time, layout_for, product_like, summed_like, symmetric
-from svae_cli.inference.scans import congruence, riccati
+from svae_cli.inference.grid import Grid, Method
+from svae_cli.inference.lanes import symmetric
+from svae_cli.inference.scans import congruence, riccati, times_precision
 
 
-def _sides(layout, precision, matrix, *, diagonal: bool):
-    """Matrix times J."""
-    return layout.columns(matrix, precision) if diagonal else layout.mm(matrix, precision)
-
-
-def closed_loop(layout, cov, precision, dynamics, *, diagonal: bool):
-    """(P J, E, F): E = I - P J at every step, F = E A at all but the first."""
-    seen = _sides(layout, precision, cov, diagonal=diagonal)
+def closed_loop(grid: Grid, cov, precision, dynamics, *, diagonal: bool):
+    """(P J, E, F): E_t = I - P_t J_t and F_t = E_t A_{t-1}."""
+    layout = grid.layout
+    seen = times_precision(layout, cov, precision, diagonal=diagonal)
     rest = layout.eye(cov.shape[-2], cov.dtype)[None] - seen
-    return seen, rest, layout.mm(rest[1:], dynamics)
+    return seen, rest, layout.mm(rest, grid.behind(dynamics))
 
 
-def _filter_backward(layout, args, outputs, cotangents, *, diagonal: bool):
-    initial_cov, dynamics, noise_cov, precision = args
+def _filter_backward(grid: Grid, args, outputs, cotangents, *, diagonal: bool):
+    _, dynamics, _, precision = args
     cov, root, _ = outputs
     cov_bar, _, log_det_bar = cotangents
-    mm, t = layout.mm, layout.t
-    seen, rest, loop = closed_loop(layout, cov, precision, dynamics, diagonal=diagonal)
+    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    seen, rest, loop = closed_loop(grid, cov, precision, dynamics, diagonal=diagonal)
     # M = J E = E'J E + J P predicted^-1 P J: no cancellation, whether J is tiny or huge.
     half = mm(root, seen)
-    information = mm(_sides(layout, precision, t(rest), diagonal=diagonal), rest) + mm(t(half), half)
+    information = mm(times_precision(layout, t(rest), precision, diagonal=diagonal), rest) + mm(t(half), half)
     information = layout.scaled(log_det_bar, information)
-    into = mm(mm(t(dynamics), information[1:]), dynamics) if cov.shape[0] > 1 else information[:0]
-    outer = symmetric(layout, cov_bar) + append_zero(into)
-    total = congruence(layout, t(loop), outer, reverse=True)
+    into = mm(mm(t(dynamics), grid.ahead(information)), dynamics)
+    total = congruence(grid, t(grid.ahead(loop)), symmetric(layout, cov_bar) + into, reverse=True)
     predicted_bar = mm(mm(t(rest), total), rest) + information
     precision_bar = layout.scaled(log_det_bar, cov) - mm(mm(cov, total), cov)
     if diagonal:
         precision_bar = layout.diagonal(precision_bar)
-    moved = mm(dynamics, cov[:-1])
-    return (
-        summed_like(predicted_bar[:1], initial_cov),
-        product_like(layout, 2 * predicted_bar[1:], moved, dynamics),
-        summed_like(predicted_bar[1:], noise_cov),
-        summed_like(precision_bar, precision),
-    )
+    later = grid.ahead(predicted_bar)
+    return predicted_bar, 2 * mm(later, mm(dynamics, cov)), later, precision_bar
 
 
 @cache
-def filter_covariances(latent_dim: int, *, diagonal: bool):
+def filter_covariances(latent_dim: int, method: Method, *, diagonal: bool):
     """A lane function (initial_cov, dynamics, noise_cov, precision) -> (filtered cov, root, log_det).
 
     ``root`` is for ``conditionals``; no gradient flows through it.
     """
-    layout = layout_for(latent_dim)
+
+    def enter(grid, args):
+        initial_cov, dynamics, noise_cov, precision = args
+        initial_cov = grid.layout.enter(jnp.repeat(initial_cov, grid.chunks, axis=0))
+        moving = (grid.enter(dynamics, copies=True), grid.enter(noise_cov, copies=True), grid.enter(precision))
+        return initial_cov, *moving
 
     def forward(*args):
-        filtered = riccati(layout, *(layout.enter(x) for x in args), diagonal=diagonal)
-        return tuple(layout.leave(x) for x in filtered), ()
+        grid = Grid.of(latent_dim, method, args[3].shape[1], args[1:])
+        return tuple(grid.leave(x) for x in riccati(grid, *enter(grid, args), diagonal=diagonal)), ()
 
     def backward(args, outputs, _saved, cotangents):
-        enter = [tuple(layout.enter(x) for x in group) for group in (args, outputs, cotangents)]
-        return tuple(layout.leave(x) for x in _filter_backward(layout, *enter, diagonal=diagonal))
+        grid = Grid.of(latent_dim, method, args[3].shape[1], args[1:], outputs, cotangents)
+        inside = [tuple(grid.enter(x) for x in group) for group in (outputs, cotangents)]
+        predicted, *bars = _filter_backward(grid, enter(grid, args), *inside, diagonal=diagonal)
+        return grid.leave(predicted)[:, :1], *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
 
     return lane_function(forward, backward)
 
 
-def _conditionals_forward(layout, cov, dynamics, root):
-    half = layout.mm(root[1:], layout.mm(dynamics, cov[:-1]))
-    gains = layout.mm(layout.t(half), root[1:])
-    inner = cov[:-1] - layout.mm(layout.t(half), half)
-    return gains, join_time(inner, cov[-1:])
+def _conditionals_forward(grid: Grid, cov, dynamics, root):
+    layout, later = grid.layout, grid.ahead(root)
+    half = layout.mm(later, layout.mm(dynamics, cov))
+    return layout.mm(layout.t(half), later), cov - layout.mm(layout.t(half), half)
 
 
-def _conditionals_backward(layout, args, outputs, cotangents):
-    cov, dynamics, noise_cov, root = args
-    gains, _ = outputs
+def _conditionals_backward(grid: Grid, args, gains, cotangents):
+    cov, dynamics, root = args
     gains_bar, inner_bar = cotangents
-    mm, t = layout.mm, layout.t
-    inner_bar = symmetric(layout, inner_bar)
-    weighted = mm(inner_bar[:-1], gains)
-    cross_bar = mm(mm(gains_bar, t(root[1:])), root[1:]) - 2 * weighted
+    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    inner_bar, later = symmetric(layout, inner_bar), grid.ahead(root)
+    weighted = mm(inner_bar, gains)
+    cross_bar = mm(mm(gains_bar, t(later)), later) - 2 * weighted
     predicted_bar = -symmetric(layout, mm(t(gains), cross_bar + weighted))
     moved_bar = mm(predicted_bar, dynamics)
-    cov_bar = inner_bar[:-1] + symmetric(layout, mm(cross_bar, dynamics)) + mm(t(dynamics), moved_bar)
-    return (
-        summed_like(join_time(cov_bar, inner_bar[-1:]), cov),
-        product_like(layout, cross_bar + 2 * t(moved_bar), cov[:-1], dynamics),
-        summed_like(predicted_bar, noise_cov),
-        jnp.zeros_like(root),
-    )
+    cov_bar = inner_bar + symmetric(layout, mm(cross_bar, dynamics)) + mm(t(dynamics), moved_bar)
+    return cov_bar, mm(t(cross_bar) + 2 * moved_bar, cov), predicted_bar
 
 
 @cache
-def conditionals(latent_dim: int):
-    """A lane function (filtered cov, dynamics, noise_cov, root) -> (gains, inner).
+def conditionals(latent_dim: int, method: Method):
+    """A lane function (filtered cov, dynamics, noise_cov, root) -> (gains, inner), as many as there are steps.
 
-    x_t given x_{t+1} and the potentials up to t has mean linear in x_{t+1} with ``gains`` and covariance ``inner``; the
-    last ``inner`` is the last filtered covariance.
+    x_t given x_{t+1} and the potentials up to t has a mean linear in x_{t+1} with ``gains`` and covariance ``inner``;
+    the last gain is 0 and the last ``inner`` the last filtered covariance.
     """
-    layout = layout_for(latent_dim)
 
-    def forward(cov, dynamics, noise_cov, root):
-        del noise_cov  # enters through root; an argument for its gradient's sake
-        outs = _conditionals_forward(layout, *(layout.enter(x) for x in (cov, dynamics, root)))
-        return tuple(layout.leave(x) for x in outs), ()
+    def enter(grid, args):
+        cov, dynamics, _, root = args  # noise_cov enters through root; it is an argument for its gradient's sake
+        return grid.enter(cov), grid.enter(dynamics, copies=True), grid.enter(root)
+
+    def forward(*args):
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
+        return tuple(grid.leave(x) for x in _conditionals_forward(grid, *enter(grid, args))), ()
 
     def backward(args, outputs, _saved, cotangents):
-        enter = [tuple(layout.enter(x) for x in group) for group in (args, outputs, cotangents)]
-        return tuple(layout.leave(x) for x in _conditionals_backward(layout, *enter))
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        inside = tuple(grid.enter(x) for x in cotangents)
+        bars = _conditionals_backward(grid, enter(grid, args), grid.enter(outputs[0]), inside)
+        return *(grid.leave(x, like) for x, like in zip(bars, args[:3], strict=True)), jnp.zeros_like(args[3])
 
     return lane_function(forward, backward)
 
 
 @cache
-def smooth_covariances(latent_dim: int):
+def smooth_covariances(latent_dim: int, method: Method):
     """A lane function (gains, inner) -> (smoothed covariances,)."""
-    layout = layout_for(latent_dim)
 
     def forward(gains, inner):
-        return (layout.leave(congruence(layout, layout.enter(gains), layout.enter(inner), reverse=True)),), ()
+        grid = Grid.of(latent_dim, method, gains.shape[1], (gains, inner))
+        return (grid.leave(congruence(grid, grid.enter(gains), grid.enter(inner), reverse=True)),), ()
 
     def backward(args, outputs, _saved, cotangents):
-        gains, inner = (layout.enter(x) for x in args)
-        cov, cov_bar = layout.enter(outputs[0]), symmetric(layout, layout.enter(cotangents[0]))
-        total = congruence(layout, layout.t(gains), cov_bar, reverse=False)
-        gains_bar = 2 * layout.mm(layout.mm(total[:-1], gains), cov[1:])
-        return layout.leave(summed_like(gains_bar, gains)), layout.leave(summed_like(total, inner))
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        gains, cov, cov_bar = (grid.enter(x) for x in (args[0], *outputs, *cotangents))
+        layout = grid.layout
+        earlier = layout.t(grid.behind(gains))
+        total = congruence(grid, earlier, symmetric(layout, cov_bar), reverse=False)
+        gains_bar = 2 * layout.mm(layout.mm(total, gains), grid.ahead(cov))
+        return grid.leave(gains_bar), grid.leave(total)
 
     return lane_function(forward, backward)

@@ -10,121 +10,116 @@ import jax.numpy as jnp
 
 from svae_cli.inference.batching import lane_function
 from svae_cli.inference.covariances import closed_loop
-from svae_cli.inference.lanes import append_zero, join_time, layout_for, outer_like, summed_like, symmetric
-from svae_cli.inference.scans import affine, widen
+from svae_cli.inference.grid import Grid, Method
+from svae_cli.inference.lanes import symmetric
+from svae_cli.inference.scans import affine
 
 
 def _times(layout, precision, vector, *, diagonal: bool):
     return precision * vector if diagonal else layout.mv(precision, vector)
 
 
-def _predict(layout, initial_mean, dynamics, bias, means):
-    """Predicted means at every step, given the filtered ones."""
-    moved = layout.mv(dynamics, means[:-1]) + bias
-    return join_time(initial_mean, moved)
-
-
-def _filter_forward(layout, initial_mean, dynamics, bias, precision, shift, cov, *, diagonal: bool):
-    _, rest, loop = closed_loop(layout, cov, precision, dynamics, diagonal=diagonal)
-    pulled = join_time(layout.mv(rest[:1], initial_mean), layout.mv(rest[1:], bias))
-    offsets = layout.mv(cov, shift) + pulled
-    means = affine(layout, loop, offsets, reverse=False)
-    predicted = _predict(layout, initial_mean, dynamics, bias, means)
+def _filter_forward(grid: Grid, initial_mean, dynamics, bias, precision, shift, cov, *, diagonal: bool):
+    layout = grid.layout
+    _, rest, loop = closed_loop(grid, cov, precision, dynamics, diagonal=diagonal)
+    pushed = _pushed(grid, initial_mean, bias, shift)
+    means = affine(grid, loop, layout.mv(cov, shift) + layout.mv(rest, pushed), reverse=False)
+    predicted = grid.behind(layout.mv(dynamics, means) + bias, initial_mean)
     residual = shift - _times(layout, precision, predicted, diagonal=diagonal)
     quadratic = layout.dot(residual, layout.mv(cov, residual)) + layout.dot(shift + residual, predicted)
     return means, quadratic / 2
 
 
-def _filter_backward(layout, args, outputs, cotangents, *, diagonal: bool):
+def _pushed(grid: Grid, initial_mean, bias, like):
+    """What enters each step apart from the previous mean: the initial mean, then biases."""
+    return grid.behind(jnp.broadcast_to(bias, like.shape), initial_mean)
+
+
+def _filter_backward(grid: Grid, args, means, cotangents, *, diagonal: bool):
     initial_mean, dynamics, bias, precision, shift, cov = args
-    means, _ = outputs
     means_bar, q_bar = cotangents
-    scaled, mv = layout.scaled_vector, layout.mv
-    _, _, loop = closed_loop(layout, cov, precision, dynamics, diagonal=diagonal)
-    predicted = _predict(layout, initial_mean, dynamics, bias, means)
+    layout, scaled, mv = grid.layout, grid.layout.scaled_vector, grid.layout.mv
+    _, _, loop = closed_loop(grid, cov, precision, dynamics, diagonal=diagonal)
+    predicted = grid.behind(mv(dynamics, means) + bias, initial_mean)
     residual = shift - _times(layout, precision, predicted, diagonal=diagonal)
     direct = scaled(q_bar, shift - _times(layout, precision, means, diagonal=diagonal))
-    into = append_zero(mv(layout.t(dynamics), direct[1:]))
-    total = affine(layout, layout.t(loop), means_bar + into, reverse=True)
+    into = mv(layout.t(dynamics), grid.ahead(direct))
+    total = affine(grid, layout.t(grid.ahead(loop)), means_bar + into, reverse=True)
     weighted = mv(cov, total)
     predicted_bar = total - _times(layout, precision, weighted, diagonal=diagonal) + direct
-    step = means - predicted
-    cov_bar = outer_like(layout, total + scaled(q_bar, residual) / 2, residual, cov)
+    step, later = means - predicted, grid.ahead(predicted_bar)
     if diagonal:
         precision_bar = -weighted * predicted - scaled(q_bar, means**2 - step**2) / 2
-        precision_bar = summed_like(precision_bar, precision)
     else:
-        precision_bar = -outer_like(layout, weighted, predicted, precision)
-        precision_bar -= outer_like(layout, scaled(q_bar, means), means, precision) / 2
-        precision_bar += outer_like(layout, scaled(q_bar, step), step, precision) / 2
-        precision_bar = symmetric(layout, precision_bar)
-    return (
-        summed_like(predicted_bar[:1], initial_mean),
-        outer_like(layout, predicted_bar[1:], means[:-1], dynamics),
-        summed_like(predicted_bar[1:], bias),
-        precision_bar,
-        summed_like(weighted + scaled(q_bar, means), shift),
-        symmetric(layout, cov_bar),
-    )
+        precision_bar = layout.outer(scaled(q_bar, step), step) - layout.outer(scaled(q_bar, means), means)
+        precision_bar = symmetric(layout, precision_bar / 2 - layout.outer(weighted, predicted))
+    cov_bar = symmetric(layout, layout.outer(total + scaled(q_bar, residual) / 2, residual))
+    rest = layout.outer(later, means), later, precision_bar, weighted + scaled(q_bar, means), cov_bar
+    return predicted_bar, *rest
 
 
 @cache
-def filter_means(latent_dim: int, *, diagonal: bool):
+def filter_means(latent_dim: int, method: Method, *, diagonal: bool):
     """A lane function (initial_mean, dynamics, bias, precision, shift, filtered cov) -> (filtered means, quadratic).
 
     log Z = sum_t (quadratic_t - log_det_t / 2).
     """
-    layout = layout_for(latent_dim)
+
+    def enter(grid, args):
+        initial_mean, dynamics, *rest = args
+        initial_mean = grid.layout.enter(initial_mean)
+        return initial_mean, grid.enter(dynamics, copies=True), *(grid.enter(x) for x in rest)
 
     def forward(*args):
-        outs = _filter_forward(layout, *(layout.enter(x) for x in args), diagonal=diagonal)
-        return _leave(layout, outs), ()
+        grid = Grid.of(latent_dim, method, args[4].shape[1], args[1:])
+        return tuple(grid.leave(x) for x in _filter_forward(grid, *enter(grid, args), diagonal=diagonal)), ()
 
     def backward(args, outputs, _saved, cotangents):
-        enter = [tuple(layout.enter(x) for x in group) for group in (args, outputs, cotangents)]
-        return _leave(layout, _filter_backward(layout, *enter, diagonal=diagonal))
+        grid = Grid.of(latent_dim, method, args[4].shape[1], args[1:], outputs, cotangents)
+        inside = enter(grid, args), grid.enter(outputs[0]), tuple(grid.enter(x) for x in cotangents)
+        first, *bars = _filter_backward(grid, *inside, diagonal=diagonal)
+        return grid.leave(first)[:, :1], *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
 
     return lane_function(forward, backward)
 
 
-def _leave(layout, arrays):
-    return tuple(layout.leave(x) for x in arrays)
-
-
 @cache
-def smooth_means(latent_dim: int):
+def smooth_means(latent_dim: int, method: Method):
     """A lane function (filtered means, dynamics, bias, gains) -> (smoothed means,)."""
-    layout = layout_for(latent_dim)
+
+    def enter(grid, args):
+        means, dynamics, bias, gains = args
+        return grid.enter(means), grid.enter(dynamics, copies=True), grid.enter(bias), grid.enter(gains)
 
     def forward(*args):
-        means, dynamics, bias, gains = (layout.enter(x) for x in args)
-        moved = layout.mv(dynamics, means[:-1]) + bias
-        offsets = means[:-1] - layout.mv(gains, moved)
-        return (layout.leave(affine(layout, gains, join_time(offsets, means[-1:]), reverse=True)),), ()
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
+        means, dynamics, bias, gains = enter(grid, args)
+        moved = grid.layout.mv(dynamics, means) + bias
+        return (grid.leave(affine(grid, gains, means - grid.layout.mv(gains, moved), reverse=True)),), ()
 
     def backward(args, outputs, _saved, cotangents):
-        means, dynamics, bias, gains = (layout.enter(x) for x in args)
-        smoothed, smoothed_bar = layout.enter(outputs[0]), layout.enter(cotangents[0])
-        total = affine(layout, layout.t(gains), smoothed_bar, reverse=False)
-        pulled = layout.mv(layout.t(gains), total[:-1])
-        moved = layout.mv(dynamics, means[:-1]) + bias
-        back = append_zero(layout.mv(layout.t(dynamics), pulled))
-        return _leave(
-            layout,
-            (
-                summed_like(total - back, means),
-                -outer_like(layout, pulled, jnp.broadcast_to(means[:-1], pulled.shape), dynamics),
-                -summed_like(pulled, bias),
-                outer_like(layout, total[:-1], smoothed[1:] - moved, gains),
-            ),
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        means, dynamics, bias, gains = enter(grid, args)
+        smoothed, smoothed_bar = grid.enter(outputs[0]), grid.enter(cotangents[0])
+        layout, mv = grid.layout, grid.layout.mv
+        total = affine(grid, layout.t(grid.behind(gains)), smoothed_bar, reverse=False)
+        pulled = mv(layout.t(gains), total)
+        moved = mv(dynamics, means) + bias
+        bars = (
+            total - mv(layout.t(dynamics), pulled),
+            -layout.outer(pulled, means),
+            -pulled,
+            layout.outer(total, grid.ahead(smoothed) - moved),
         )
+        return tuple(grid.leave(x, like) for x, like in zip(bars, args, strict=True))
 
     return lane_function(forward, backward)
 
 
 def _factor_steps(layout, inner, scale):
     """Cholesky of every inner covariance; pivots lost to rounding are raised to what ``scale`` lets one believe in."""
-    floor = 4 * jnp.finfo(inner.dtype).eps * scale
+    info = jnp.finfo(inner.dtype)
+    floor = jnp.maximum(4 * info.eps * scale, info.tiny * 1e6)
 
     def step(_, slices):
         factored = layout.factor(*slices)
@@ -134,32 +129,33 @@ def _factor_steps(layout, inner, scale):
 
 
 @cache
-def deviations(latent_dim: int):
+def deviations(latent_dim: int, method: Method):
     """A lane function (gains, inner, scale, noise) -> (deviations,) of sample paths from the smoothed means.
 
     ``noise`` and the result are (lane, time, latent, sample); ``scale`` (lane, time, latent) is the size of the numbers
     that ``inner`` is a difference of (no gradient).
     """
-    layout = layout_for(latent_dim)
 
-    def forward(gains, inner, scale, noise):
-        gains, inner, scale, noise = (layout.enter(x) for x in (gains, inner, scale, noise))
-        upper, inverse = _factor_steps(layout, inner, scale)
-        offsets = layout.mm(layout.t(upper), noise)
-        return (layout.leave(_spread(layout, gains, offsets, reverse=True)),), _leave(layout, (upper, inverse))
+    def forward(*args):
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
+        gains, inner, scale, noise = (grid.enter(x) for x in args)
+        upper, inverse = _factor_steps(grid.layout, inner, scale)
+        offsets = grid.layout.mm(grid.layout.t(upper), noise)
+        paths = affine(grid, gains, offsets, reverse=True, columns=True)
+        return (grid.leave(paths),), (grid.leave(upper), grid.leave(inverse))
 
     def backward(args, outputs, saved, cotangents):
-        gains, inner, scale, noise = (layout.enter(x) for x in args)
-        upper, inverse = (layout.enter(x) for x in saved)
-        paths, paths_bar = layout.enter(outputs[0]), layout.enter(cotangents[0])
-        total = _spread(layout, layout.t(gains), paths_bar, reverse=False)
-        gains_bar = layout.mm(total[:-1], layout.t(paths[1:]))
+        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, saved, cotangents)
+        gains, noise, upper, inverse = (grid.enter(x) for x in (args[0], args[3], *saved))
+        paths, paths_bar = grid.enter(outputs[0]), grid.enter(cotangents[0])
+        layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+        total = affine(grid, t(grid.behind(gains)), paths_bar, reverse=False, columns=True)
+        gains_bar = mm(total, t(grid.ahead(paths)))
         # Cholesky's adjoint: with B the cotangent of the lower factor, V_bar = L^-T lower(L'B, diagonal halved) L^-1.
-        pulled = layout.mm(upper, total)
-        half = layout.mm(pulled, layout.t(noise)) * _halved(layout, inner)
-        inner_bar = symmetric(layout, layout.mm(layout.t(inverse), layout.mm(half, inverse)))
-        bars = summed_like(gains_bar, gains), summed_like(inner_bar, inner), jnp.zeros_like(scale)
-        return _leave(layout, (*bars, summed_like(pulled, noise)))
+        pulled = mm(upper, total)
+        half = mm(pulled, t(noise)) * _halved(layout, inverse)
+        inner_bar = symmetric(layout, mm(t(inverse), mm(half, inverse)))
+        return grid.leave(gains_bar), grid.leave(inner_bar), jnp.zeros_like(args[2]), grid.leave(pulled)
 
     return lane_function(forward, backward)
 
@@ -168,19 +164,3 @@ def _halved(layout, like):
     size = like.shape[-2]
     mask = jnp.tril(jnp.ones((size, size), like.dtype)) - jnp.eye(size, dtype=like.dtype) / 2
     return mask.reshape(1, *layout.eye(size, like.dtype).shape)
-
-
-def _spread(layout, gains, offsets, *, reverse: bool):
-    """``affine`` with several columns a state."""
-    if offsets.shape[0] == 1:
-        return offsets
-    start, rest = (offsets[-1], offsets[:-1]) if reverse else (offsets[0], offsets[1:])
-
-    def step(state, slices):
-        gain, extra = slices
-        state = layout.mm(gain, state) + extra
-        return state, state
-
-    start = widen(layout, start, max(layout.lanes(gains), layout.lanes(offsets)))
-    _, path = jax.lax.scan(step, start, (gains, rest), reverse=reverse)
-    return join_time(path, start[None]) if reverse else join_time(start[None], path)

@@ -1,10 +1,11 @@
-"""The three recursions over time that everything else is made of, over lanes.
+"""The three recursions over time that everything else is made of, over the lanes of a grid.
 
 riccati       P_t = ((A P_{t-1} A' + Q)^-1 + J_t)^-1     forwards
 congruence    S_t = G_t S_{t+1} G_t' + V_t               backwards or forwards
 affine        x_t = G_t x_{t+1} + g_t                    backwards or forwards
 
-Each runs step by step over all lanes.
+With more than one chunk: eliminate the inside of every chunk, all chunks at once; solve the short chain of chunks; run
+all chunks again from what enters them.
 """
 
 from typing import NamedTuple
@@ -12,11 +13,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from svae_cli.inference.lanes import Layout, join_time
+from svae_cli.inference.grid import Grid
+from svae_cli.inference.lanes import Layout
 
 
 class Filtered(NamedTuple):
-    """What the covariance filter leaves, (time, lanes) in the layout's order.
+    """What the covariance filter leaves, in the grid's layout.
 
     Attributes:
         cov: filtered covariances P_t.
@@ -29,115 +31,147 @@ class Filtered(NamedTuple):
     log_det: jax.Array
 
 
-def conjugated(layout: Layout, upper, precision, *, diagonal: bool):
-    """Upper J upper'."""
-    if diagonal:
-        return layout.mm(layout.columns(upper, precision), layout.t(upper))
-    return layout.mm(layout.mm(upper, precision), layout.t(upper))
+def times_precision(layout: Layout, matrix, precision, *, diagonal: bool):
+    """Matrix times J."""
+    return layout.columns(matrix, precision) if diagonal else layout.mm(matrix, precision)
 
 
 def condition(layout: Layout, predicted, precision, *, diagonal: bool):
     """(factor C, root, log_det): a covariance given one potential is C'C, without inverting or subtracting."""
     prior = layout.factor(predicted)
     size = predicted.shape[-2]
-    scaled = conjugated(layout, prior.upper, precision, diagonal=diagonal)
+    scaled = layout.mm(times_precision(layout, prior.upper, precision, diagonal=diagonal), layout.t(prior.upper))
     gain = layout.factor(layout.eye(size, predicted.dtype) + scaled)
     return layout.mm(gain.inverse, prior.upper), prior.inverse, gain.log_det
 
 
-def _per_step(*arrays):
-    """Split into the arrays that vary (to scan over) and a function that puts all together again."""
-    varying = [x if x.shape[0] > 1 else None for x in arrays]
+def _varying(arrays):
+    """What to scan over, and a function that puts it together with what is constant in time."""
+    moving = [x if x.shape[0] > 1 else None for x in arrays]
 
     def join(slices):
-        return [x[0] if v is None else s for x, v, s in zip(arrays, varying, slices, strict=True)]
+        return [x[0] if m is None else s for x, m, s in zip(arrays, moving, slices, strict=True)]
 
-    return varying, join
-
-
-def widen(layout: Layout, x, lanes: int):
-    """Broadcast the lane axis."""
-    shape = list(x.shape)
-    shape[layout.lane_axis if x.ndim >= 3 else -1] = lanes
-    return jnp.broadcast_to(x, shape)
+    return moving, join
 
 
-def riccati(layout: Layout, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool) -> Filtered:
-    """Filter the covariances.
+def _filled(start, *others):
+    """``start`` with the lanes of the others."""
+    return jnp.broadcast_to(start, jnp.broadcast_shapes(start.shape, *(x.shape for x in others)))
 
-    Args:
-        layout: of all arrays.
-        initial_cov: time axis 1.
-        dynamics: time axis T-1 or 1 (constant); lane axis 1 if shared.
-        noise_cov: likewise.
-        precision: matrices, or vectors if ``diagonal``; time axis T.
-        diagonal: what ``precision`` holds.
-    """
-    steps = precision.shape[0]
-    ahead = [_one_more(x) for x in (dynamics, noise_cov)]
-    varying, join = _per_step(*ahead, precision)
-    shapes = [x.shape[1:] for x in (initial_cov, dynamics, noise_cov)]
-    if not diagonal:
-        shapes.append(precision.shape[1:])
-    start = jnp.broadcast_to(initial_cov[0], jnp.broadcast_shapes(*shapes))
-    if diagonal:
-        start = jnp.broadcast_to(start, jax.eval_shape(layout.rows, precision[0], start).shape)
+
+def _predict(layout, factor, dynamics, noise_cov):
+    """A C'C A' + Q."""
+    spread = layout.mm(factor, layout.t(dynamics))
+    return layout.mm(layout.t(spread), spread) + noise_cov
+
+
+def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool) -> Filtered:
+    """Filter the covariances; ``dynamics`` and ``noise_cov`` of step t lead to step t+1, or are constant."""
+    layout = grid.layout
+    moving, join = _varying((dynamics, noise_cov, precision))
+    matrix = precision[0] if not diagonal else layout.columns(initial_cov[0], precision[0])
+    start = _filled(initial_cov[0], dynamics[0], noise_cov[0], matrix)
+    if grid.chunks > 1:
+        start = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), diagonal=diagonal)
 
     def step(predicted, slices):
         a, q, j = join(slices)
         factor, root, log_det = condition(layout, predicted, j, diagonal=diagonal)
-        spread = layout.mm(factor, layout.t(a))
-        ahead = layout.mm(layout.t(spread), spread) + q
-        return ahead, (layout.mm(layout.t(factor), factor), root, log_det)
+        return _predict(layout, factor, a, q), (layout.mm(layout.t(factor), factor), root, log_det)
 
-    _, path = jax.lax.scan(step, start, varying, length=steps)
-    return Filtered(*path)
+    return Filtered(*jax.lax.scan(step, start, moving, length=grid.length)[1])
 
 
-def _one_more(x):
-    """The last state has no transition: repeat one, so that every step has one; a constant stays as it is."""
-    if x.shape[0] == 0:
-        return jnp.zeros((1, *x.shape[1:]), x.dtype)
-    return x if x.shape[0] == 1 else jnp.concatenate([x, x[-1:]])
+def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool):
+    """The predicted covariance at the head of every chunk."""
+    layout = grid.layout
+    dynamics, noise_cov, precision = arrays
+    inner, product, information = _eliminate(grid, start, arrays, diagonal=diagonal)
+    last = [x[0] if x.shape[0] == 1 else x[-1] for x in (dynamics, noise_cov)]
+    ends = [grid.heads(jnp.broadcast_to(x, start.shape)) for x in last]
+    elements = *ends, *(grid.heads(x) for x in (inner, product, information))
+
+    def step(predicted, element):
+        a, q, inner, product, information = element
+        factor, _, _ = condition(layout, predicted, information, diagonal=False)
+        carried = layout.mm(factor, layout.t(product))
+        cov = layout.mm(layout.t(carried), carried) + inner
+        return layout.mm(layout.mm(a, cov), layout.t(a)) + q, predicted
+
+    # Every chunk holds a copy of the initial covariance; the first chunk's is the chain's.
+    return grid.unheads(jax.lax.scan(step, grid.heads(start)[0], elements)[1])
 
 
-def congruence(layout: Layout, gains, inner, *, reverse: bool):
-    """S_t = G_t S_{t+1} G_t' + V_t, or forwards S_{t+1} = G_t S_t G_t' + V_{t+1}.
+def _eliminate(grid: Grid, start, arrays, *, diagonal: bool):
+    """Each chunk as seen from its first state x, before that state's potential.
 
-    Args:
-        layout: of all arrays.
-        gains: (T-1, ...) matrices.
-        inner: (T, ...) matrices V; the recursion starts at its last (first) step.
-        reverse: backwards in time.
+    Returns (inner, product, information): given x, the last state has covariance ``inner`` and a mean that moves with
+    ``product``; all potentials of the chunk together weigh x by ``information``.
     """
-    if inner.shape[0] == 1:
-        return inner
-    start, rest = (inner[-1], inner[:-1]) if reverse else (inner[0], inner[1:])
+    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    moving, join = _varying(arrays)
+    moving = [None if m is None else (m[:-1] if i < 2 else m[1:]) for i, m in enumerate(moving)]
+    eye = jnp.broadcast_to(layout.eye(start.shape[-2], start.dtype), start.shape)
+    first = arrays[2][0]
 
     def step(state, slices):
-        gain, extra = slices
-        state = layout.mm(layout.mm(gain, state), layout.t(gain)) + extra
-        return state, state
+        factor, product, information = state
+        a, q, j = join(slices)
+        product = mm(a, product)
+        factor, root, _ = condition(layout, _predict(layout, factor, a, q), j, diagonal=diagonal)
+        seen = mm(times_precision(layout, mm(t(factor), factor), j, diagonal=diagonal), product)
+        half, product = mm(root, seen), product - seen
+        weighed = times_precision(layout, t(product), j, diagonal=diagonal)
+        information = information + mm(weighed, product) + mm(t(half), half)
+        return (factor, product, information), None
 
-    lanes = max(layout.lanes(gains), layout.lanes(inner))
-    start = widen(layout, start, lanes)
-    _, path = jax.lax.scan(step, start, (gains, rest), reverse=reverse)
-    return join_time(path, start[None]) if reverse else join_time(start[None], path)
+    information = layout.columns(eye, first) if diagonal else jnp.broadcast_to(first, start.shape)
+    begin = jnp.zeros_like(start), eye, information
+    factor, product, information = jax.lax.scan(step, begin, moving, length=grid.length - 1)[0]
+    return mm(t(factor), factor), product, information
 
 
-def affine(layout: Layout, gains, offsets, *, reverse: bool):
-    """x_t = G_t x_{t+1} + g_t, or forwards x_{t+1} = G_t x_t + g_{t+1}; see ``congruence``."""
-    if offsets.shape[0] == 1:
-        return offsets
-    start, rest = (offsets[-1], offsets[:-1]) if reverse else (offsets[0], offsets[1:])
+def congruence(grid: Grid, gains, inner, *, reverse: bool):
+    """S_t = G_t S_{t+1} G_t' + V_t from zero at the end; or forwards S_t = G_t S_{t-1} G_t' + V_t."""
+    layout = grid.layout
 
-    def step(state, slices):
-        gain, extra = slices
-        state = layout.mv(gain, state) + extra
-        return state, state
+    def advance(state, gain, extra):
+        return layout.mm(layout.mm(gain, state), layout.t(gain)) + extra
 
-    start = jnp.broadcast_to(start, jax.eval_shape(layout.mv, gains[0], start).shape)
-    start = jnp.broadcast_to(start, jnp.broadcast_shapes(start.shape, rest.shape[1:]))
+    return _recursion(grid, advance, gains, inner, reverse=reverse)
 
-    _, path = jax.lax.scan(step, start, (gains, rest), reverse=reverse)
-    return join_time(path, start[None]) if reverse else join_time(start[None], path)
+
+def affine(grid: Grid, gains, offsets, *, reverse: bool, columns: bool = False):
+    """x_t = G_t x_{t+1} + g_t from zero at the end; or forwards x_t = G_t x_{t-1} + g_t.
+
+    States are vectors, or matrices of several ``columns``.
+    """
+    product = grid.layout.mm if columns else grid.layout.mv
+
+    def advance(state, gain, extra):
+        return product(gain, state) + extra
+
+    return _recursion(grid, advance, gains, offsets, reverse=reverse)
+
+
+def _recursion(grid: Grid, advance, gains, extras, *, reverse: bool):
+    zero = jnp.zeros_like(jax.eval_shape(advance, extras[0], gains[0], extras[0]))
+
+    def run(start, gains, extras, *, keep: bool = True):
+        def step(state, slices):
+            state = advance(state, *slices)
+            return state, state if keep else None
+
+        return jax.lax.scan(step, start, (gains, extras), reverse=reverse)
+
+    if grid.chunks == 1:
+        return run(zero, gains, extras)[1]
+    layout = grid.layout
+    eye = jnp.broadcast_to(layout.eye(gains.shape[-2], gains.dtype), gains.shape[1:])
+    product = jax.lax.scan(lambda p, g: (layout.mm(g, p), None), eye, gains, reverse=reverse)[0]
+    total, _ = run(zero, gains, extras, keep=False)
+    heads = grid.heads(zero)
+    _, chain = run(heads[0], grid.heads(product), grid.heads(total))
+    entering = (chain[1:], heads[:1]) if reverse else (heads[:1], chain[:-1])
+    return run(grid.unheads(jnp.concatenate(entering)), gains, extras)[1]

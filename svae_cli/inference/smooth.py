@@ -1,7 +1,5 @@
 """Exact smoothing of a linear-Gaussian chain under Gaussian potentials: the public functions, for one series."""
 
-from typing import Literal
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,10 +8,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from svae_cli.inference.covariances import conditionals, filter_covariances, smooth_covariances
 from svae_cli.inference.gaussian import Gaussian, Potential
+from svae_cli.inference.grid import Method
 from svae_cli.inference.means import deviations, filter_means, smooth_means
 from svae_cli.inference.prior import LinearGaussianPrior
-
-Method = Literal["auto", "sequential", "parallel"]
 
 
 class Posterior(eqx.Module):
@@ -26,7 +23,7 @@ class Posterior(eqx.Module):
         filtered: x_t given the potentials of steps 1..t.
         prior_entropy: of p(x_1..T), in nats.
         log_det: sum_t log det(I + predicted covariance x precision): twice the nats of volume that the potentials took.
-        gains: of x_{t+1} in E[x_t | x_{t+1}, potentials 1..t].
+        gains: of x_{t+1} in E[x_t | x_{t+1}, potentials 1..t]; 0 at the last step.
         inner: Cov(x_t | x_{t+1}, potentials 1..t); at the last step the filtered covariance.
     """
 
@@ -36,13 +33,14 @@ class Posterior(eqx.Module):
     filtered: Gaussian
     prior_entropy: Float[Array, ""]
     log_det: Float[Array, ""]
-    gains: Float[Array, "transition latent latent"]
+    gains: Float[Array, "time latent latent"]
     inner: Float[Array, "time latent latent"]
+    method: Method = eqx.field(static=True)
 
     @property
     def cross_covariances(self) -> Float[Array, "transition latent latent"]:
         """Cov(x_t, x_{t+1})."""
-        return self.gains @ self.covariances[..., 1:, :, :]
+        return self.gains[..., :-1, :, :] @ self.covariances[..., 1:, :, :]
 
     def entropy(self) -> Float[Array, ""]:
         """Differential entropy of q over the whole path, in nats."""
@@ -50,14 +48,14 @@ class Posterior(eqx.Module):
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "sample time latent"]:
         """Joint paths from q, differentiable in the prior and the potentials."""
-        return self.means[None] + _deviations(self.gains, self.inner, self.filtered.cov, key, n)
+        return self.means[None] + _deviations(self.gains, self.inner, self.filtered.cov, key, n, self.method)
 
 
-def _deviations(gains, inner, cov, key, n):
+def _deviations(gains, inner, cov, key, n, method):
     steps, k = inner.shape[:2]
     scale = jax.lax.stop_gradient(jnp.diagonal(cov, axis1=-2, axis2=-1))
     noise = jr.normal(key, (steps, k, n), inner.dtype)
-    (paths,) = deviations(k)(*(x[None] for x in (gains, inner, scale, noise)))
+    (paths,) = deviations(k, method)(*(x[None] for x in (gains, inner, scale, noise)))
     return jnp.moveaxis(paths[0], -1, 0)
 
 
@@ -81,27 +79,30 @@ class _Chain(eqx.Module):
     precision: Array
     shift: Array
     diagonal: bool = eqx.field(static=True)
+    method: Method = eqx.field(static=True)
 
     @property
     def latent_dim(self) -> int:
         return self.shift.shape[-1]
 
     def filter_covariances(self):
-        run = filter_covariances(self.latent_dim, diagonal=self.diagonal)
+        run = filter_covariances(self.latent_dim, self.method, diagonal=self.diagonal)
         return run(self.initial_cov, self.dynamics, self.noise_cov, self.precision)
 
     def filter_means(self, cov):
-        run = filter_means(self.latent_dim, diagonal=self.diagonal)
+        run = filter_means(self.latent_dim, self.method, diagonal=self.diagonal)
         return run(self.initial_mean, self.dynamics, self.bias, self.precision, self.shift, cov)
 
     def conditionals(self, cov, root):
-        return conditionals(self.latent_dim)(cov, self.dynamics, self.noise_cov, jax.lax.stop_gradient(root))
+        return conditionals(self.latent_dim, self.method)(
+            cov, self.dynamics, self.noise_cov, jax.lax.stop_gradient(root)
+        )
 
     def smooth_means(self, means, gains):
-        return smooth_means(self.latent_dim)(means, self.dynamics, self.bias, gains)[0]
+        return smooth_means(self.latent_dim, self.method)(means, self.dynamics, self.bias, gains)[0]
 
 
-def _chain(prior: LinearGaussianPrior, potentials: Potential) -> _Chain:
+def _chain(prior: LinearGaussianPrior, potentials: Potential, method: Method) -> _Chain:
     arrays = (
         prior.initial_mean[None],
         _symmetric(prior.initial_cov)[None],
@@ -111,7 +112,7 @@ def _chain(prior: LinearGaussianPrior, potentials: Potential) -> _Chain:
         potentials.precision if potentials.diagonal else _symmetric(potentials.precision),
         potentials.shift,
     )
-    return _Chain(*(x[None] for x in arrays), diagonal=potentials.diagonal)
+    return _Chain(*(x[None] for x in arrays), diagonal=potentials.diagonal, method=method)
 
 
 def _log_normalizer(quadratic, log_det):
@@ -134,27 +135,26 @@ def smooth(prior: LinearGaussianPrior, potentials: Potential, *, method: Method 
 
     References: docs/message-passing.md; Särkkä, "Bayesian Filtering and Smoothing", chapters 4 and 8.
     """
-    del method
-    chain = _chain(prior, potentials)
+    chain = _chain(prior, potentials, method)
     cov, root, log_det = chain.filter_covariances()
     filtered, quadratic = chain.filter_means(cov)
     gains, inner = chain.conditionals(cov, root)
     return Posterior(
         log_normalizer=_log_normalizer(quadratic, log_det),
         means=chain.smooth_means(filtered, gains)[0],
-        covariances=smooth_covariances(chain.latent_dim)(gains, inner)[0][0],
+        covariances=smooth_covariances(chain.latent_dim, method)(gains, inner)[0][0],
         filtered=Gaussian(filtered[0], cov[0]),
         prior_entropy=_prior_entropy(chain),
         log_det=jnp.sum(log_det),
         gains=gains[0],
         inner=inner[0],
+        method=method,
     )
 
 
 def log_normalizer(prior: LinearGaussianPrior, potentials: Potential, *, method: Method = "auto") -> Float[Array, ""]:
     """Log of the integral of p(x) prod_t psi_t(x_t); its gradient costs one backward pass."""
-    del method
-    chain = _chain(prior, potentials)
+    chain = _chain(prior, potentials, method)
     cov, _, log_det = chain.filter_covariances()
     _, quadratic = chain.filter_means(cov)
     return _log_normalizer(quadratic, log_det)
@@ -164,13 +164,12 @@ def sample(
     prior: LinearGaussianPrior, potentials: Potential, key: PRNGKeyArray, n: int, *, method: Method = "auto"
 ) -> Float[Array, "sample time latent"]:
     """Joint paths from the posterior, without its smoothed covariances."""
-    del method
-    chain = _chain(prior, potentials)
+    chain = _chain(prior, potentials, method)
     cov, root, _ = chain.filter_covariances()
     filtered, _ = chain.filter_means(cov)
     gains, inner = chain.conditionals(cov, root)
     means = chain.smooth_means(filtered, gains)[0]
-    return means[None] + _deviations(gains[0], inner[0], cov[0], key, n)
+    return means[None] + _deviations(gains[0], inner[0], cov[0], key, n, method)
 
 
 def kl_divergence(posterior: Posterior, potentials: Potential) -> Float[Array, ""]:

@@ -1,0 +1,116 @@
+"""How (lane, time) is laid out for a computation: time cut into chunks that run side by side as more lanes.
+
+Everything that is local to a step works on all chunks at once; what looks at a neighbouring step uses ``ahead`` and
+``behind``, which cross the borders between chunks; the recursions over time are in ``scans``.
+"""
+
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+
+from svae_cli.inference.lanes import LANE_BLOCK, Layout, layout_for
+
+Method = Literal["auto", "sequential", "parallel"]
+
+SHORTEST_CHUNK = 8
+
+
+def choose_chunks(method: Method, lanes: int, steps: int) -> int:
+    """Into how many chunks to cut time.
+
+    "sequential" cuts none. "parallel" cuts about sqrt(steps), so that the depth grows as sqrt(steps). "auto" fills the
+    vector registers, and no more: with 2 blocks of lanes or more, chunks only add work.
+    """
+    most = max(steps // SHORTEST_CHUNK, 1)
+    if method == "sequential":
+        return 1
+    if method == "parallel":
+        return min(max(round(steps**0.5), 1), most)
+    if lanes >= LANE_BLOCK:
+        return 1
+    return min(2 * LANE_BLOCK // lanes, most)
+
+
+class Grid(NamedTuple):
+    """Lanes and chunks of one call.
+
+    Attributes:
+        layout: of the arrays inside.
+        lanes: chains outside.
+        steps: time steps T outside.
+        chunks: pieces of each chain; inside there are lanes * chunks lanes.
+    """
+
+    layout: Layout
+    lanes: int
+    steps: int
+    chunks: int
+
+    @classmethod
+    def of(cls, latent_dim: int, method: Method, steps: int, *groups) -> "Grid":
+        """For groups of (lane, time, ...) arrays; time has length 1 in what is constant."""
+        arrays = [x for group in groups for x in group]
+        lanes = max(x.shape[0] for x in arrays)
+        shared_path = lanes > 1 and any(x.shape[0] == 1 and x.shape[1] > 1 for x in arrays)
+        chunks = 1 if shared_path else choose_chunks(method, lanes, steps)
+        return cls(layout_for(latent_dim), lanes, steps, chunks)
+
+    @property
+    def length(self) -> int:
+        """Steps of a chunk."""
+        return -(-self.steps // self.chunks)
+
+    def enter(self, x, *, copies: bool = False):
+        """(lane, time, ...) into the layout.
+
+        Steps beyond the last (and the transition out of the last) are filled with zeros, or with ``copies`` of it.
+        """
+        if x.shape[1] == 1 and self.steps > 1:
+            return self.layout.enter(jnp.repeat(x, self.chunks, axis=0) if x.shape[0] > 1 else x)
+        missing = self.chunks * self.length - x.shape[1]
+        widths = [(0, 0), (0, missing)] + [(0, 0)] * (x.ndim - 2)
+        x = jnp.pad(x, widths, mode="edge" if copies and x.shape[1] else "constant")
+        return self.layout.enter(x.reshape(x.shape[0] * self.chunks, self.length, *x.shape[2:]))
+
+    def leave(self, x, like=None):
+        """Back to (lane, time, ...); with as many steps as ``like``, summed over time if that has one."""
+        time = self.steps if like is None else like.shape[1]
+        if time == 1 and self.steps > 1:
+            x = jnp.sum(x, axis=0, keepdims=True)
+            x = self._outside(x)
+            return jnp.sum(x, axis=1)
+        x = self._outside(x)
+        return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :time]
+
+    def _outside(self, x):
+        """(time, lanes inside) -> (lane, chunk, time, ...)."""
+        x = self.layout.leave(x, self.lanes * self.chunks)
+        return x.reshape(-1, self.chunks, *x.shape[1:])
+
+    def heads(self, x):
+        """One value a chunk, in the layout without time -> in the layout with chunks as time."""
+        return self.layout.enter(self._outside(x[None])[:, :, 0])
+
+    def unheads(self, x):
+        """The inverse of ``heads``."""
+        x = self.layout.leave(x, self.lanes)
+        return self.layout.enter(x.reshape(-1, 1, *x.shape[2:]))[0]
+
+    def ahead(self, x):
+        """x_{t+1} at every t, zero at the end; what is constant in time stays as it is."""
+        if x.shape[0] == 1 and self.length > 1:
+            return x
+        if self.chunks == 1:
+            return jnp.concatenate([x[1:], jnp.zeros_like(x[:1])])
+        heads = self.heads(x[0])
+        last = self.unheads(jnp.concatenate([heads[1:], jnp.zeros_like(heads[:1])]))
+        return jnp.concatenate([x[1:], last[None]])
+
+    def behind(self, x, first=None):
+        """x_{t-1} at every t, ``first`` (or zero) at the start; what is constant in time stays as it is."""
+        if x.shape[0] == 1 and self.length > 1:
+            return x
+        heads = x[-1:] if self.chunks == 1 else self.heads(x[-1])
+        start = jnp.zeros_like(heads[:1]) if first is None else jnp.broadcast_to(first, heads[:1].shape)
+        heads = jnp.concatenate([start, heads[:-1]])
+        return jnp.concatenate([heads if self.chunks == 1 else self.unheads(heads)[None], x[:-1]])
