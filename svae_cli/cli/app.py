@@ -1,5 +1,6 @@
 """The program: its commands, and the one boundary where errors become three lines and an exit code."""
 
+import errno
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from svae_cli import __version__
 from svae_cli.cli import encode, evaluate, forecast, impute, inspect, plot, sample, simulate, train
 from svae_cli.cli.console import tell_error
-from svae_cli.errors import DeviceError, Interrupted, SvaeError, UsageError
+from svae_cli.errors import DeviceError, Interrupted, OutputError, SvaeError, UsageError
 
 _USAGE_ERROR = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _MODULES: dict[str, ModuleType] = {
@@ -60,14 +61,26 @@ class Commands(TyperGroup):
         return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; a reader of standard output that has gone is no error."""
+        """Run a command; a reader of standard output that has gone is no error, a full disk behind it is one."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_stdout()
             raise typer.Exit(0) from None
+        except OSError as problem:
+            if problem.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+                raise
+            _discard_stdout()
+            raise OutputError(f"standard output could not be written: {problem.strerror}") from problem
         return result
+
+
+def _discard_stdout() -> None:
+    """Let what is still buffered go nowhere, so that Python does not stumble over it as it ends."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(
@@ -114,15 +127,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         error = _as_svae_error(problem)
         tell_error(error if error is not None else _bug(problem))
         code = error.exit_code if error is not None else SvaeError.exit_code
-    _leave(code if isinstance(code, int) else 0)
-
-
-def _leave(code: int) -> NoReturn:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,6 +1,7 @@
 """Talk to the person: everything here goes to standard error; only ``result`` writes to standard output."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -56,12 +57,19 @@ class Console:
 
     def result(self, text: str, summary: Mapping[str, Any]) -> None:
         """The answer of the command: plain text, or with ``--json`` one object."""
-        print(json.dumps(summary, default=_plain, allow_nan=False) if self.as_json else text, flush=True)
+        print(json.dumps(_plain(summary), allow_nan=False) if self.as_json else text)
 
 
 def _plain(value: Any) -> Any:
-    """NumPy numbers and paths in JSON."""
-    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else str(value)
+    """What JSON can say: NumPy's numbers as Python's, numbers that are not finite as null, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    number = value.item() if hasattr(value, "item") else value
+    if isinstance(number, float):
+        return number if math.isfinite(number) else None
+    return number if number is None or isinstance(number, int | str) else str(number)
 
 
 class ProgressLine:

@@ -44,7 +44,7 @@ def command(
             seed=computing.seed,
             model_sha256=sha256_of(model),
         )
-        paths = prediction.encode(fitted, series, filtered=filtered)
+        paths = prediction.encode(fitted, series, filtered=filtered, batch_size=computing.batch_size)
         count = Count(paths, total=len(series), stage="encode", console=console)
         write_results(target, header, count, format=format, force=writing.force)
     kind = "filtered" if filtered else "smoothed"

@@ -68,7 +68,14 @@ def command(
             model_sha256=sha256_of(model),
         )
         predictions = prediction.forecast(
-            fitted, series, horizon=horizon, origin=origin, quantiles=levels, samples=samples, seed=computing.seed
+            fitted,
+            series,
+            horizon=horizon,
+            origin=origin,
+            quantiles=levels,
+            samples=samples,
+            seed=computing.seed,
+            batch_size=computing.batch_size,
         )
         count = Count(predictions, total=len(series), stage="forecast", console=console)
         write_results(target, header, count, format=format, force=writing.force)

@@ -28,6 +28,8 @@ def command(file: FileArg, *, reading: Reading, talking: Talking) -> None:
     kind = kind_of(file)
     if kind == "model":
         text, summary = _model(Path(file))
+    elif kind == "checkpoint":
+        text, summary = _checkpoint(Path(file))
     else:
         text, summary = _data(file, reading, console, kind)
     console.result(text, summary)
@@ -60,6 +62,14 @@ def _model(path: Path) -> tuple[str, dict[str, Any]]:
         lines.append(f"best validation score: {best:.4f} nats per value, after {len(header.history)} reports")
     lines += [f"chosen: {name}: {reason}" for name, reason in header.choices.items()]
     return "\n".join(lines), summary
+
+
+def _checkpoint(path: Path) -> tuple[str, dict[str, Any]]:
+    from svae_cli.files.kinds import describe_checkpoint
+
+    summary = {"kind": "checkpoint", **describe_checkpoint(path)}
+    text = f"checkpoint: stage {summary['stage']}, step {summary['step']}, after {summary['seconds']:.0f} s of training"
+    return f"{text}\ngo on with: svae train DATA -o {path.with_suffix('')} --resume", summary
 
 
 def _data(spec: str, reading: Reading, console: Console, kind: str) -> tuple[str, dict[str, Any]]:

@@ -6,8 +6,9 @@
 import dataclasses
 import functools
 import inspect
-import json
 import os
+import shlex
+import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from svae_cli.cli.console import Console
-from svae_cli.errors import DataError, UsageError
+from svae_cli.errors import UsageError
 
 DataArg = Annotated[str, typer.Argument(metavar="DATA", help="FILE.h5, FILE.h5:/path/to/dataset, or - for stdin.")]
 ModelArg = Annotated[Path, typer.Argument(metavar="MODEL", help="A model that svae train wrote.")]
@@ -157,6 +158,11 @@ class Reading:
         str | None, typer.Option("--trials", metavar="NAME", help="Cut at the intervals of this table (NWB).")
     ] = None
 
+    def as_flags(self) -> str:
+        """The flags that state the same again, with a space before each; for the line that tells how to resume."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in given.items())
+
     def options(self) -> Any:
         """What the readers take."""
         from svae_cli.files.readers import ReadOptions
@@ -198,6 +204,8 @@ class Writing:
         ending = named.suffix.lstrip(".") if named is not None else ""
         by_name: dict[str, Literal["h5", "csv", "jsonl"]] = {"csv": "csv", "jsonl": "jsonl"}
         chosen: Literal["h5", "csv", "jsonl"] = self.format or by_name.get(ending, "h5")
+        if chosen == "h5" and str(self.out) == "-" and sys.stdout.isatty():
+            raise UsageError("HDF5 does not go to a terminal", hint="-o OUT.h5, a pipe after it, or --format csv")
         if self.out is not None:
             return self.out, chosen
         if chosen != "h5":
@@ -317,15 +325,3 @@ def stem_of(spec: str) -> str:
 
     path, inside = split_spec(spec)
     return path.stem if inside is None else f"{path.stem}-{inside.strip('/').replace('/', '-')}".rstrip("-")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as problem:
-        raise DataError(f"{path} cannot be read: {problem}") from problem

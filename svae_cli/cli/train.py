@@ -1,5 +1,6 @@
 """``svae train``: fit a model."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -144,7 +145,8 @@ def command(
     from svae_cli.cli import training_run
     from svae_cli.cli.opening import open_data
 
-    again = f"svae train {data} -o {target} --resume"
+    validation = "" if val is None else f" --val {shlex.quote(val)}"
+    again = f"svae train {shlex.quote(data)} -o {shlex.quote(str(target))}{validation}{reading.as_flags()} --resume"
     run = training_run.Run(target=target, force=force, log=log, checkpoint_every=every, console=console, again=again)
     with open_data(data, reading, console) as series:
         run.check(data=data, validation=val, resume=resume)

@@ -127,6 +127,8 @@ class Run:
         from svae_cli.training.fit import fit
 
         self._say_data(data)
+        if not resume:
+            self.checkpoint.unlink(missing_ok=True)  # of an earlier training, which --force gave up
         state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
         last: Progress | None = None
         saved = Saved(self, settings)

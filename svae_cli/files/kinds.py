@@ -1,7 +1,9 @@
 """Which kind of file a name stands for: data, a model, a checkpoint or a result."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from svae_cli.errors import ModelError
 from svae_cli.files import safe
 from svae_cli.files.readers import split_spec
 
@@ -21,3 +23,16 @@ def kind_of(spec: str) -> Literal["data", "model", "checkpoint", "result"]:
         if stated.startswith(f"svae-{kind}"):
             return kind
     return "data"
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """Where a training stands, without loading it.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    with safe.open_file(path, name=path.name, error=ModelError) as file:
+        stage, step, seconds = (safe.attribute(file, name) for name in ("stage", "step", "seconds"))
+    if not (isinstance(stage, str) and isinstance(step, int) and isinstance(seconds, int | float)):
+        raise ModelError("the checkpoint is damaged", where=path.name, hint="start anew with --force")
+    return {"stage": stage, "step": step, "seconds": float(seconds)}
