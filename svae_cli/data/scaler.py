@@ -47,16 +47,17 @@ class Scaler:
         A channel that is constant gets a standard deviation of 1.
 
         Raises:
-            DataError: a channel without any observed value.
+            DataError: a channel without any observed value, or with values whose squares are not finite.
         """
         count, mean, squares = (np.zeros(data.n_channels) for _ in range(3))
         for block in _blocks(data):
             seen = ~np.isnan(block)
             n = seen.sum(axis=0)
             centre = np.where(seen, block, 0.0).sum(axis=0) / np.maximum(n, 1)
-            spread = (np.where(seen, block - centre, 0.0) ** 2).sum(axis=0)
             total = np.maximum(count + n, 1)
-            squares += spread + (centre - mean) ** 2 * count * n / total  # Chan et al. (1979), pairwise update
+            with np.errstate(over="ignore"):  # looked at below
+                spread = (np.where(seen, block - centre, 0.0) ** 2).sum(axis=0)
+                squares += spread + (centre - mean) ** 2 * count * n / total  # Chan et al. (1979), pairwise update
             mean += (centre - mean) * n / total
             count += n
         if not count.all():
@@ -66,6 +67,12 @@ class Scaler:
                 + (f" (nor have {len(empty) - 1} others)" if len(empty) > 1 else ""),
                 where=data.source,
                 hint="leave the channel out of the file, or train on a part where it was recorded",
+            )
+        if not np.isfinite(squares).all():
+            raise DataError(
+                f"channel {data.channels[int(np.argmin(np.isfinite(squares)))]!r} has values too large to scale",
+                where=data.source,
+                hint="--missing-value X if they stand for gaps",
             )
         std = np.sqrt(squares / count)
         return cls(mean=mean, std=np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0))
