@@ -19,9 +19,16 @@ Run = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, common to all its workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def environment(shared: Path) -> dict[str, str]:
     """Variables for child processes; what one of them compiles, the next one finds compiled."""
-    cache = tmp_path_factory.getbasetemp().parent / "compiled"
+    cache = shared / "compiled"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SVAE_")}
     return {
         **kept,

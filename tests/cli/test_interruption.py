@@ -5,53 +5,44 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
 import pytest
-
-PROGRAM = Path(sys.executable).with_name("svae")
+from processes import PROGRAM, wait_for
 
 
 @pytest.fixture
-def folder(trained: Path, tmp_path: Path) -> Path:
-    shutil.copy(trained / "d.h5", tmp_path / "d.h5")
+def interrupted(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of the folder with a stopped training."""
+    for name in ("d.h5", "m.svae", "m.svae.ckpt"):
+        shutil.copy(stopped / name, tmp_path / name)
     return tmp_path
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, "ended too early"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def interrupted(environment: dict[str, str], folder: Path, small: tuple[str, ...]) -> Path:
-    """A folder with a training that SIGTERM stopped."""
-    command = [PROGRAM, "train", "d.h5", "-o", "m.svae", *small, "--epochs", "2000", "--checkpoint-every", "0.1s"]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    wait_for(folder / "m.svae.ckpt", process)
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert stdout == ""
-    assert stderr.splitlines()[-2:] == [
-        "svae: interrupted; all work is saved",
-        "try: svae train d.h5 -o m.svae --resume",
-    ]
-    assert sorted(os.listdir(folder)) == ["d.h5", "m.svae", "m.svae.ckpt"]
-    return folder
+def test_a_termination_saves_all_work_and_says_how_to_go_on(stopped: Path):
+    code, stdout, *stderr = (stopped / "said").read_text().splitlines()
+    assert (code, stdout) == ("143", "")
+    assert stderr[-2:] == ["svae: interrupted; all work is saved", "try: svae train d.h5 -o m.svae --resume"]
+    assert sorted(os.listdir(stopped)) == ["d.h5", "m.svae", "m.svae.ckpt", "said"]
 
 
 def test_a_second_interrupt_quits_at_once(environment: dict[str, str], folder: Path, small: tuple[str, ...]):
-    command = [PROGRAM, "train", "d.h5", "-o", "m.svae", *small, "--epochs", "2000", "--checkpoint-every", "0.1s", "-q"]
+    command = [
+        PROGRAM,
+        "train",
+        "d.h5",
+        "-o",
+        "new.svae",
+        *small,
+        "--epochs",
+        "2000",
+        "--checkpoint-every",
+        "0.1s",
+        "-q",
+    ]
     process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_for(folder / "m.svae.ckpt", process)
+    wait_for(folder / "new.svae.ckpt", process)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from processes import PROGRAM
 
-PROGRAM = Path(sys.executable).with_name("svae")
 COMMANDS = ("train", "impute", "forecast", "evaluate", "encode", "sample", "simulate", "inspect", "plot")
 
 
