@@ -268,15 +268,14 @@ def _ask_one(
     ask: _Question,
 ) -> dict[str, Array]:
     """Everything that was asked for one series, time first, in model units."""
+    if ask.filtered:
+        state = model.filtered(values, observed, inputs)
+        return {"latent_mean": state.mean, "latent_cov": state.cov}
     posterior = model.posterior(values, observed, inputs)
     cut = lambda a: a if ask.last is None else jax.lax.dynamic_slice_in_dim(a, start, ask.last)  # noqa: E731
     found: dict[str, Array] = {}
     if ask.latents:
-        latent = posterior.filtered if ask.filtered else None
-        found["latent_mean"] = posterior.means if latent is None else latent.mean
-        found["latent_cov"] = posterior.covariances if latent is None else latent.cov
-        if ask.filtered:
-            return found
+        found |= {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
     predictor = model.predictor_moments(posterior)
     mean, variance = model.likelihood.predictive_moments(*predictor)
     found |= {"mean": cut(mean), "std": cut(jnp.sqrt(variance))}

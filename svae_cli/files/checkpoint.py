@@ -115,7 +115,7 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
     if stage not in STAGES or not numbers:
         raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
     full = _skeleton(plan, plan.settings)
-    linear = plan.settings.changed(recognition="linear", decoder="linear", likelihood="gaussian")
+    linear = plan.settings.changed(recognition="linear", decoder="linear", likelihood="gaussian", posterior="svae")
     model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
     optimizer: Any = None
     if stage != "em":
@@ -136,7 +136,8 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
 
 
 def _skeleton(plan: Plan, settings: Settings) -> SVAE:
-    return skeleton(settings, n_channels=plan.data.n_channels, n_inputs=plan.data.n_inputs)
+    data = plan.data
+    return skeleton(settings, n_channels=data.n_channels, n_inputs=data.n_inputs, channel_shape=data.channel_shape)
 
 
 def _tree(file: h5py.File, name: str, like: Any, where: str) -> Any:

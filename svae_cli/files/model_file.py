@@ -64,7 +64,12 @@ def read_model(file: h5py.File, where: str) -> FittedModel:
     if not isinstance(group, h5py.Group):
         raise ModelError("it holds no parameters", where=where, hint="train it again")
     _check_sizes(header.settings, group, where)
-    like = skeleton(header.settings, n_channels=len(header.channels), n_inputs=len(header.inputs))
+    like = skeleton(
+        header.settings,
+        n_channels=len(header.channels),
+        n_inputs=len(header.inputs),
+        channel_shape=header.channel_shape,
+    )
     return FittedModel(
         model=read_tree(group, like, where=where),
         settings=header.settings,

@@ -5,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
+from jaxtyping import Array, Key
 
 from svae_cli.config import Settings
-from svae_cli.models.decoder import LinearDecoder, MLPDecoder
+from svae_cli.models.decoder import LinearDecoder, NetworkDecoder
 from svae_cli.models.dynamics import Dynamics
+from svae_cli.models.frames import FrameDecoder, FrameEncoder
 from svae_cli.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -17,7 +19,8 @@ from svae_cli.models.likelihoods import (
     StudentTLikelihood,
 )
 from svae_cli.models.network import Network
-from svae_cli.models.recognition import Recognition
+from svae_cli.models.posteriors import ChainFamily, RecurrentFamily
+from svae_cli.models.recognition import FrameRecognition, PotentialRecognition, Recognition
 from svae_cli.models.svae import SVAE
 
 _MIN_LOG_RATE = -7.0  # a channel's usual log rate to start from; about one count in a thousand bins
@@ -64,50 +67,84 @@ def linear_model(
     )
 
 
-def full_model(linear: SVAE, settings: Settings, *, mean: np.ndarray, std: np.ndarray) -> SVAE:
+def full_model(
+    linear: SVAE, settings: Settings, *, mean: np.ndarray, std: np.ndarray, channel_shape: tuple[int, ...] = ()
+) -> SVAE:
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
     For Gaussian noise the result predicts exactly as ``linear`` does. For counts and binary values the linear model is
     of standardised values; its loadings are carried over to the log rate or log odds by the slope of that link at the
-    channel's mean.
+    channel's mean. A posterior other than the SVAE's begins with random networks: only prior, decoder and noise are
+    carried over.
 
     Args:
         linear: the linear start.
-        settings: resolved: recognition, decoder, likelihood, hidden widths, seed.
+        settings: resolved: recognition, decoder, likelihood, posterior, hidden widths, seed.
         mean: of each channel, in the data's units.
         std: of each channel, in the data's units.
+        channel_shape: of frames.
     """
     likelihood, loadings, offset = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
     keys = jr.split(jr.fold_in(jr.key(settings.seed), 0x11F7), 2)
-    hidden = settings.hidden if settings.recognition == "mlp" else None
     decoder = LinearDecoder(loadings=loadings, offset=offset)
-    if settings.decoder == "mlp":
-        network = Network(latent_dim, n_channels, settings.hidden, keys[1], zero_output=True)
-        decoder = MLPDecoder(loadings=loadings, offset=offset, network=network)
-    model = SVAE(
-        dynamics=linear.dynamics,
-        recognition=Recognition.at_anchor(
-            n_channels,
-            latent_dim,
-            loadings.dtype,
-            hidden=hidden,
-            by_values=settings.likelihood != "gaussian",
-            key=keys[0],
-        ),
-        decoder=decoder,
-        likelihood=likelihood,
-    )
+    if settings.decoder != "linear":
+        network = FrameDecoder(latent_dim, channel_shape, keys[1]) if settings.decoder == "conv" else None
+        if network is None:
+            network = Network(latent_dim, n_channels, settings.hidden, keys[1], zero_output=True)
+        decoder = NetworkDecoder(loadings=loadings, offset=offset, network=network)
+    if settings.posterior == "svae":
+        recognition = _potentials(settings, loadings, channel_shape, keys[0])
+    else:
+        n_inputs = linear.dynamics.input_matrix.shape[1]
+        recognition = _family(settings, loadings, n_inputs, channel_shape, keys[0])
+    model = SVAE(dynamics=linear.dynamics, recognition=recognition, decoder=decoder, likelihood=likelihood)
     return as_dtype(model, loadings.dtype)
 
 
-def skeleton(settings: Settings, *, n_channels: int, n_inputs: int) -> SVAE:
+def _potentials(
+    settings: Settings, loadings: Array, channel_shape: tuple[int, ...], key: Key[Array, ""]
+) -> PotentialRecognition:
+    """Recognition that begins as the likelihood's own potentials."""
+    (n_channels, latent_dim), dtype = loadings.shape, loadings.dtype
+    if settings.recognition == "conv":
+        encoder = FrameEncoder(channel_shape, 0, latent_dim + 1, settings.hidden[-1], key, zero_output=True)
+        return FrameRecognition(pixels=Recognition.at_anchor(n_channels, latent_dim, dtype), encoder=encoder)
+    return Recognition.at_anchor(
+        n_channels,
+        latent_dim,
+        dtype,
+        hidden=settings.hidden if settings.recognition == "mlp" else None,
+        by_values=settings.likelihood != "gaussian",
+        key=key,
+    )
+
+
+def _family(
+    settings: Settings, loadings: Array, n_inputs: int, channel_shape: tuple[int, ...], key: Key[Array, ""]
+) -> ChainFamily | RecurrentFamily:
+    """A posterior by networks alone, with random parameters."""
+    (n_channels, latent_dim), width = loadings.shape, settings.hidden[-1]
+    first, second = jr.split(key)
+    if settings.recognition == "conv":
+        step = FrameEncoder(channel_shape, n_inputs, width, width, first, zero_output=False)
+    else:
+        between = settings.hidden[:-1] if settings.recognition == "mlp" else ()
+        step = Network(2 * n_channels + n_inputs, width, between, first, zero_output=False)
+    if settings.posterior == "rnn-ar":
+        return RecurrentFamily.build(step, width, latent_dim, second)
+    assert settings.posterior != "svae"
+    return ChainFamily.build(settings.posterior, step, width, latent_dim, second)
+
+
+def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shape: tuple[int, ...] = ()) -> SVAE:
     """A model of the right structure and sizes, to load parameters into.
 
     Args:
         settings: fully resolved.
         n_channels: D.
         n_inputs: U.
+        channel_shape: of frames.
     """
     dim = settings.latent_dim or 1
     linear = linear_model(
@@ -120,7 +157,17 @@ def skeleton(settings: Settings, *, n_channels: int, n_inputs: int) -> SVAE:
         stable=settings.stable,
         dtype=np.dtype(settings.precision),
     )
-    return full_model(linear, settings, mean=np.full(n_channels, 0.5), std=np.ones(n_channels))
+    half, one = np.full(n_channels, 0.5), np.ones(n_channels)
+    return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape)
+
+
+def with_potentials(model: SVAE) -> SVAE:
+    """The same model, with the likelihood's own potentials in place of another family's networks."""
+    if not isinstance(model.recognition, ChainFamily | RecurrentFamily):
+        return model
+    n_channels, latent_dim = model.decoder.loadings.shape
+    exact = Recognition.at_anchor(n_channels, latent_dim, model.decoder.loadings.dtype)
+    return SVAE(dynamics=model.dynamics, recognition=exact, decoder=model.decoder, likelihood=model.likelihood)
 
 
 def as_dtype(model: SVAE, dtype: jnp.dtype) -> SVAE:

@@ -3,6 +3,7 @@
 import equinox as eqx
 from jaxtyping import Array, Float
 
+from svae_cli.models.frames import FrameDecoder
 from svae_cli.models.network import Network
 
 
@@ -22,7 +23,7 @@ class LinearDecoder(eqx.Module):
         return self.loadings @ state + self.offset
 
 
-class MLPDecoder(eqx.Module):
+class NetworkDecoder(eqx.Module):
     """predictor = C x + d + network(x); the network's last layer starts at zero.
 
     Attributes:
@@ -33,11 +34,11 @@ class MLPDecoder(eqx.Module):
 
     loadings: Float[Array, "channel state"]
     offset: Float[Array, " channel"]
-    network: Network
+    network: Network | FrameDecoder
 
     def __call__(self, state: Float[Array, " state"]) -> Float[Array, " channel"]:
         """The predictor at one state."""
         return self.loadings @ state + self.offset + self.network(state)
 
 
-Decoder = LinearDecoder | MLPDecoder
+Decoder = LinearDecoder | NetworkDecoder

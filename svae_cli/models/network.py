@@ -6,6 +6,9 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Key
 
+LAYERS = (eqx.nn.Linear, eqx.nn.Conv, eqx.nn.ConvTranspose, eqx.nn.GRUCell)
+"""What networks are made of, as against the parameters of prior, decoder and noise that have a meaning of their own."""
+
 
 class Network(eqx.Module):
     """Linear layers with SiLU between them.

@@ -13,9 +13,11 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.inference import Potential
+from svae_cli.models.frames import FrameEncoder
 from svae_cli.models.likelihoods import Anchor
 from svae_cli.models.network import Network
 
+_MAX_FRAME_CHANGE = 7.0  # a frame's pixels count as independent at first; together they may count down to 1/1000
 _MAX_LOG_CHANGE = 3.0  # a network may change a channel's precision by a factor of at most exp(3) = 20
 
 
@@ -109,3 +111,38 @@ class Recognition(eqx.Module):
             shift=shift,
             reliability=reliability,
         )
+
+
+class FrameRecognition(eqx.Module):
+    """Recognition of frames: the pixels' own potentials, moved and weighted in latent space by a convolutional network.
+
+    With J and h from the pixels, the network's mean shift m and log weight w give the potential of precision exp(w) J
+    and mean (mean of the pixels' potential) + m. Where no pixel is observed it is zero as ever.
+
+    Attributes:
+        pixels: one pseudo-observation a pixel, exact for a linear decoder.
+        encoder: from (values, mask) of a frame to (m, w); its output starts at zero.
+    """
+
+    pixels: Recognition
+    encoder: FrameEncoder
+
+    def __call__(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        anchor: Anchor,
+    ) -> Potential:
+        """One potential a step; see ``Recognition``."""
+        linear = self.pixels(values, observed, anchor)
+        seen = jnp.where(observed, values, 0.0)
+        change = jax.vmap(self.encoder)(jnp.concatenate([seen, observed.astype(seen.dtype)], axis=-1))
+        shift, weight = change[:, :-1], change[:, -1]
+        weight = jnp.exp(_MAX_FRAME_CHANGE * jnp.tanh(weight / _MAX_FRAME_CHANGE))
+        return Potential(
+            precision=weight[:, None, None] * linear.precision,
+            shift=weight[:, None] * (linear.shift + jnp.einsum("tij,tj->ti", linear.precision, shift)),
+        )
+
+
+PotentialRecognition = Recognition | FrameRecognition

@@ -1,15 +1,39 @@
-"""SVAE: prior, recognition, decoder and likelihood joined; its posterior, its bound and its predictions."""
+"""SVAE: prior, recognition, decoder and likelihood joined; its posterior, its bound and its predictions.
+
+The posteriors that the paper compares with take the place of recognition; all else is shared.
+"""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
-from svae_cli.inference import Posterior, kl_divergence, smooth
+from svae_cli.inference import Gaussian, Posterior, kl_divergence, smooth
 from svae_cli.models.decoder import Decoder, LinearDecoder
 from svae_cli.models.dynamics import Dynamics
+from svae_cli.models.frames import FrameDecoder
 from svae_cli.models.likelihoods import Anchor, Likelihood
-from svae_cli.models.recognition import Recognition
+from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterior, RecurrentFamily
+from svae_cli.models.posteriors.recurrent import PATHS
+from svae_cli.models.recognition import PotentialRecognition
+
+_FRAME_PAIRS = 3  # pairs of states that stand for a step's posterior where decoding one is costly
+
+AnyPosterior = Posterior | ChainPosterior | PathPosterior
+"""Each has ``means``, ``covariances`` and ``sample(key, n)``."""
+
+
+class Inference(eqx.Module):
+    """What is inferred about one series.
+
+    Attributes:
+        posterior: q(x).
+        kl: KL(q || p), exact but for ``PathPosterior``, where it is averaged over its paths.
+    """
+
+    posterior: AnyPosterior
+    kl: Float[Array, ""]
 
 
 class Elbo(eqx.Module):
@@ -36,13 +60,13 @@ class SVAE(eqx.Module):
 
     Attributes:
         dynamics: the linear-Gaussian prior.
-        recognition: observations to potentials.
+        recognition: observations to potentials, or to a posterior by networks alone.
         decoder: latent states to predictors.
         likelihood: predictors to observations.
     """
 
     dynamics: Dynamics
-    recognition: Recognition
+    recognition: PotentialRecognition | ChainFamily | RecurrentFamily
     decoder: Decoder
     likelihood: Likelihood
 
@@ -56,16 +80,61 @@ class SVAE(eqx.Module):
         values: Float[Array, "time channel"],
         observed: Bool[Array, "time channel"],
         inputs: Float[Array, "time input"],
-    ) -> Posterior:
-        """q(x | observed values), by exact message passing.
+    ) -> AnyPosterior:
+        """q(x | observed values); see ``infer``."""
+        return self.infer(values, observed, inputs).posterior
+
+    def infer(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        inputs: Float[Array, "time input"],
+        *,
+        key: Key[Array, ""] | None = None,
+        paths: int = PATHS,
+    ) -> Inference:
+        """q(x | observed values) and KL(q || p): by message passing, or by the networks of another family.
 
         Args:
             values: one series; entries not observed are ignored, but must be finite.
-            observed: what recognition may see.
+            observed: what may be seen.
             inputs: known inputs, zero columns if there are none.
+            key: for the paths of a posterior that has no closed form; by default always the same.
+            paths: how many.
         """
+        prior = self.dynamics.prior(inputs)
+        if isinstance(self.recognition, ChainFamily):
+            chain = self.recognition.posterior(prior, values, observed, inputs)
+            return Inference(posterior=chain, kl=chain.kl_from(prior))
+        if isinstance(self.recognition, RecurrentFamily):
+            key = jr.key(0) if key is None else key
+            drawn = self.recognition.posterior(prior, values, observed, inputs, key=key, paths=paths)
+            return Inference(posterior=drawn, kl=drawn.kl)
         potentials = self.recognition(values, observed, self.anchor)
-        return smooth(self.dynamics.prior(inputs), potentials)
+        posterior = smooth(prior, potentials)
+        return Inference(posterior=posterior, kl=kl_divergence(posterior, potentials))
+
+    def filtered(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        inputs: Float[Array, "time input"],
+    ) -> Gaussian:
+        """Each state given the observations up to its step.
+
+        Message passing has it in passing. The other families look at the whole series, so they are asked anew for each
+        step, with all that comes later hidden.
+        """
+        posterior = self.posterior(values, observed, inputs)
+        if isinstance(posterior, Posterior):
+            return posterior.filtered
+        step = jnp.arange(len(values))
+
+        def up_to(now):
+            found = self.posterior(values, observed & (step <= now)[:, None], inputs)
+            return Gaussian(found.means[now], found.covariances[now])
+
+        return jax.lax.map(up_to, step)
 
     def elbo(
         self,
@@ -87,23 +156,24 @@ class SVAE(eqx.Module):
             key: for the reparameterised samples; not used where the expectation has a closed form.
             samples: joint samples of the latent path.
         """
-        potentials = self.recognition(values, observed & ~hidden, self.anchor)
-        posterior = smooth(self.dynamics.prior(inputs), potentials)
+        found = self.infer(values, observed & ~hidden, inputs, key=key, paths=samples)
+        posterior = found.posterior
         seen = jnp.where(observed, values, 0.0)
         if isinstance(self.decoder, LinearDecoder):
             mean, variance = self.predictor_moments(posterior)
             log_prob = self.likelihood.expected_log_prob(seen, mean, variance)
         else:
-            predictor = jax.vmap(jax.vmap(self.decoder))(posterior.sample(key, samples))
+            states = posterior.paths if isinstance(posterior, PathPosterior) else posterior.sample(key, samples)
+            predictor = jax.vmap(jax.vmap(self.decoder))(states)
             log_prob = jnp.mean(self.likelihood.log_prob(jnp.broadcast_to(seen, predictor.shape), predictor), axis=0)
         return Elbo(
             log_likelihood=jnp.sum(jnp.where(observed, log_prob, 0.0)),
-            kl=kl_divergence(posterior, potentials),
+            kl=found.kl,
             count=jnp.sum(observed).astype(values.dtype),
         )
 
     def predictor_moments(
-        self, posterior: Posterior, points: Float[Array, "point time state"] | None = None
+        self, posterior: AnyPosterior, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Mean and variance of the predictor under q: exact for a linear decoder, from points otherwise.
 
@@ -112,7 +182,7 @@ class SVAE(eqx.Module):
         Args:
             posterior: q.
             points: states that stand for q with equal weights, in pairs mean +- something; default: the cubature rule
-                of degree 3.
+                of degree 3, or a few fixed pairs where a state decodes to a frame.
         """
         loadings, offset = self.decoder.loadings, self.decoder.offset
         linear_mean = posterior.means @ loadings.T + offset[None, :]
@@ -120,7 +190,8 @@ class SVAE(eqx.Module):
         if isinstance(self.decoder, LinearDecoder):
             return linear_mean, linear_variance
         if points is None:
-            points = cubature_points(posterior.means, posterior.covariances)
+            frames = isinstance(self.decoder.network, FrameDecoder)
+            points = cubature_points(posterior.means, posterior.covariances, pairs=_FRAME_PAIRS if frames else None)
         bend = jax.vmap(jax.vmap(self.decoder.network))(points)
         mean = jnp.mean(bend, axis=0)
         straight = (points - posterior.means[None]) @ loadings.T
@@ -130,18 +201,28 @@ class SVAE(eqx.Module):
         return linear_mean + mean, jnp.maximum(variance, 0.1 * whole)
 
     def predictive_moments(
-        self, posterior: Posterior, points: Float[Array, "point time state"] | None = None
+        self, posterior: AnyPosterior, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Mean and variance of an observation under q, noise included."""
         return self.likelihood.predictive_moments(*self.predictor_moments(posterior, points))
 
 
 def cubature_points(
-    means: Float[Array, "time state"], covariances: Float[Array, "time state state"]
+    means: Float[Array, "time state"], covariances: Float[Array, "time state state"], *, pairs: int | None = None
 ) -> Float[Array, "point time state"]:
-    """The 2 K points of the spherical cubature rule for each step's Gaussian."""
+    """The 2 K points of the spherical cubature rule for each step's Gaussian.
+
+    Args:
+        means: of the states.
+        covariances: of the states.
+        pairs: only so many pairs, along fixed directions drawn once from a standard Gaussian.
+    """
     latent_dim = means.shape[-1]
     jitter = 1e-6 / latent_dim * jnp.trace(covariances, axis1=-2, axis2=-1)[:, None, None]
     factors = jnp.linalg.cholesky(covariances + jitter * jnp.eye(latent_dim, dtype=means.dtype)[None])
-    steps = jnp.sqrt(jnp.asarray(latent_dim, means.dtype)) * jnp.moveaxis(factors, -1, 0)
+    if pairs is None:
+        steps = jnp.sqrt(jnp.asarray(latent_dim, means.dtype)) * jnp.moveaxis(factors, -1, 0)
+    else:
+        directions = jr.normal(jr.key(0), (pairs, latent_dim), means.dtype)
+        steps = jnp.einsum("tij,pj->pti", factors, directions)
     return jnp.concatenate([means[None] + steps, means[None] - steps])

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array
 
 from svae_cli.data.windows import Batch, batches
-from svae_cli.inference import kl_divergence, smooth
 from svae_cli.models.likelihoods import GaussianLikelihood, StudentTLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -60,9 +59,8 @@ def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Ar
 
 def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
     """Bound and score with some values hidden, values inside their interval; numbers of observed and scored values."""
-    potentials = model.recognition(values, observed & ~hidden, model.anchor)
-    posterior = smooth(model.dynamics.prior(inputs), potentials)
-    predictor = model.predictor_moments(posterior)
+    found = model.infer(values, observed & ~hidden, inputs)
+    predictor = model.predictor_moments(found.posterior)
     seen = jnp.where(observed, values, 0.0)
     log_likelihood = jnp.where(observed, model.likelihood.expected_log_prob(seen, *predictor), 0.0)
     mean, variance = model.likelihood.predictive_moments(*predictor)
@@ -76,7 +74,7 @@ def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hid
     inside = jnp.abs(target - mean) <= 1.6448536 * deviation
     return jnp.stack(
         [
-            jnp.sum(log_likelihood) - kl_divergence(posterior, potentials),
+            jnp.sum(log_likelihood) - found.kl,
             jnp.sum(jnp.where(scored, score, 0.0)),
             jnp.sum(scored & inside).astype(values.dtype),
             jnp.sum(observed).astype(values.dtype),
