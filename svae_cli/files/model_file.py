@@ -16,6 +16,10 @@ from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
 
 
+_HARMLESS = 1 << 24
+"""Arrays of so many numbers are made without asking."""
+
+
 def save_model(path: Path, fitted: FittedModel, *, force: bool = False) -> None:
     """Write a model; the file appears whole or not at all.
 
@@ -91,7 +95,7 @@ def _check_sizes(settings: Settings, group: h5py.Group, where: str) -> None:
     if settings.latent_dim is None or "auto" in (settings.recognition, settings.decoder, settings.likelihood):
         raise ModelError("its settings are not complete", where=where, hint="train it again")
     stored = sum(int(d.size or 0) for d in safe.datasets(group, error=ModelError).values())
-    networks = settings.hidden if (settings.recognition, settings.decoder) != ("linear", "linear") else ()
-    largest = max([settings.latent_dim**2, *(a * b for a, b in pairwise(networks)), *networks])
-    if largest > stored:
+    hidden = settings.hidden
+    largest = max([settings.latent_dim**2, *(a * b for a, b in pairwise(hidden)), *hidden])
+    if largest > max(stored, _HARMLESS):
         raise ModelError(f"its settings ask for arrays of {largest:,} numbers; it holds {stored:,}", where=where)
