@@ -15,7 +15,6 @@ from svae_cli.files.tree import read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
 
-
 _HARMLESS = 1 << 24
 """Arrays of so many numbers are made without asking."""
 
