@@ -47,6 +47,12 @@ def read_group(group: h5py.Group, options: ReadOptions, name: str) -> Recording:
     for key, (node, folder) in items.items():
         own = deeper if folder is not None else _for_one(key, deeper)
         part = single.read_dataset(node, own, folder=folder or group)
+        if len(part.keys) != 1 or part.blocks[0].count != 1:
+            raise DataError(
+                f"{node.name} has shape {node.shape}: several series, where one is expected",
+                where=f"{name}:{group.name}",
+                hint=f"name it alone: {name}:{node.name}",
+            )
         notes.update(dict.fromkeys(part.notes))
         parts.append(part)
     grids = [part.time for part in parts if part.time is not None]
