@@ -3,7 +3,10 @@
 Importing this package imports neither jax nor h5py: the names below load what they need when first used.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svae_cli.api import Model, fit, load
 
 __version__ = "0.1.0"
 __all__ = ["Model", "fit", "load"]

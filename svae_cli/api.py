@@ -108,8 +108,9 @@ def as_series(values: Values) -> SeriesSet:
     """
     if isinstance(values, SeriesSet):
         return values
-    one = isinstance(values, np.ndarray) and values.ndim == 2
-    arrays = [values] if one else [np.asarray(v) for v in values]
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        values = [values]
+    arrays = [np.asarray(v) for v in values]
     for i, array in enumerate(arrays):
         if array.ndim != 2:
             raise DataError(f"series {i} has shape {array.shape}; expected (time, channel)")

@@ -1,7 +1,8 @@
 """Settings of a model and of its training: the one source of defaults. A field that is None is chosen from the data."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from svae_cli.errors import UsageError
 
@@ -43,6 +44,8 @@ class Settings:
         mask_pattern: which part of a window is hidden from recognition while it is still scored (section 5 of
             docs/model.md).
         mask_rate: share of the values hidden.
+        noise: standard deviation of Gaussian observation noise in the data's units, kept fixed; None learns it, one a
+            channel.
         start: "linear" begins with the best linear-Gaussian model, "random" with nothing.
         standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
         val_fraction: share of the data held out to choose the stopping time.
@@ -72,6 +75,7 @@ class Settings:
     objective: ObjectiveKind = "auto"
     mask_pattern: MaskPattern = "auto"
     mask_rate: float = 0.3
+    noise: float | None = None
     start: StartKind = "linear"
     standardize: Standardization = "channel"
     val_fraction: float = 0.1
@@ -89,10 +93,23 @@ class Settings:
                 raise UsageError(f"{_flag(name)} is {value}; expected 1 or more")
         if not all(width >= 1 for width in self.hidden):
             raise UsageError(f"--hidden is {','.join(map(str, self.hidden))}; expected widths of 1 or more")
+        if self.posterior != "svae" and not self.hidden:
+            raise UsageError(f"--posterior {self.posterior} needs a width; --hidden is empty")
+        if self.posterior != "svae" and self.objective == "predictive":
+            raise UsageError(
+                "the predictive objective trains a prior by its own smoothing",
+                hint=f"--objective elbo with --posterior {self.posterior}",
+            )
+        if "conv" in (self.recognition, self.decoder) and not self.hidden:
+            raise UsageError("convolutional networks need a width; --hidden is empty")
         if not 0 <= self.mask_rate < 1:
             raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"--val-fraction is {self.val_fraction}; expected between 0 and 1")
+        if self.noise is not None and not self.noise > 0:
+            raise UsageError(f"--noise is {self.noise}; expected more than 0")
+        if self.noise is not None and self.likelihood not in ("auto", "gaussian"):
+            raise UsageError(f"--noise is of Gaussian observations; the likelihood is {self.likelihood}")
         for name in ("learning_rate", "prior_learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_flag(name)} is {getattr(self, name)}; expected more than 0")
@@ -103,19 +120,38 @@ class Settings:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "Settings":
-        """The inverse of ``to_json``; unknown names are an error.
+        """The inverse of ``to_json``; unknown names and values of a wrong type are errors.
 
         Raises:
-            UsageError: a name that is not a setting.
+            UsageError: a name that is not a setting, or a value that it cannot have.
         """
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(plain) - known):
-            raise UsageError(f"unknown setting {unknown[0]!r}", hint=f"one of {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        types = get_type_hints(cls)
+        if unknown := sorted(set(plain) - set(types)):
+            raise UsageError(f"unknown setting {unknown[0]!r}", hint=f"one of {', '.join(sorted(types))}")
+        given: dict[str, Any] = {}
+        for name, value in plain.items():
+            given[name] = tuple(value) if isinstance(value, list) else value
+            if not _accepts(types[name], given[name]):
+                raise UsageError(f"the setting {name!r} cannot be {value!r}")
+        return cls(**given)
 
     def changed(self, **changes: Any) -> "Settings":
         """A copy with some fields replaced."""
         return replace(self, **changes)
+
+
+def _accepts(kind: Any, value: Any) -> bool:
+    """Whether a plain value has one of the few types that settings have."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return isinstance(value, str) and value in arguments
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_accepts(arguments[0], v) for v in value)
+    if origin is UnionType:
+        return any(_accepts(one, value) for one in arguments)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def _flag(name: str) -> str:

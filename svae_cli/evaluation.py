@@ -24,7 +24,7 @@ from svae_cli.holdout import (
 )
 from svae_cli.models.fitted import FittedModel
 from svae_cli.results import Prediction
-from svae_cli.training.plan import _fingerprint as data_fingerprint
+from svae_cli.training.plan import fingerprint_of as fingerprint_of
 
 _SEASON_SERIES = 64  # series that the season is looked for in
 
@@ -172,7 +172,7 @@ class _Scope:
 def _unseen(fitted: FittedModel, data: SeriesSet, context: int) -> _Scope:
     """All of it, or the held-out part, with context, if the model was trained on these very data."""
     split = fitted.split
-    if not fitted.fingerprint or fitted.fingerprint != data_fingerprint(data) or split.get("kind") == "given":
+    if not fitted.fingerprint or fitted.fingerprint != fingerprint_of(data) or split.get("kind") == "given":
         return _Scope(data, (0,) * len(data), ())
     what = "These are the data that the model was trained on; scored is only what training held out: "
     if split["kind"] == "series":

@@ -19,12 +19,11 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError, UsageError
 from svae_cli.inference import Potential, smooth
 from svae_cli.models.fitted import FittedModel
-from svae_cli.models.likelihoods import GaussianLikelihood
+from svae_cli.models.quantiles import predictive_quantiles
 from svae_cli.models.svae import SVAE
 from svae_cli.results import LatentPath, Prediction
 
 _STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch
-_QUANTILE_DRAWS = 1000  # where a predictive distribution has no closed quantiles: counts, heavy tails
 
 
 def impute(
@@ -145,7 +144,10 @@ def encode(
     fitted.check_fits(data)
     ask = _Question(latents=True, filtered=filtered)
     for index, answer in _answers(fitted, data, data.lengths, ask, 0, batch_size):
-        yield LatentPath(key=data.keys[index], mean=answer.latent_mean, cov=answer.latent_cov)
+        mean, cov = answer.latent_mean, answer.latent_cov
+        if mean is None or cov is None:
+            raise TypeError("Expected latent moments; got none")
+        yield LatentPath(key=data.keys[index], mean=mean, cov=cov)
 
 
 def sample(
@@ -247,15 +249,16 @@ def _answer_batch(
             inputs[row, : totals[index]] = data.read_inputs(index, 0, totals[index])
         starts[row] = 0 if ask.last is None else steps
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(rows.start, rows.start + size))
-    found = jax.tree.map(np.asarray, _ask(fitted.model, values, observed, inputs, starts, keys, ask))
+    series = tuple(jnp.asarray(a) for a in (values, observed, inputs, starts))
+    found = jax.tree.map(np.asarray, _ask(fitted.model, (*series, keys), ask))
     for row, index in enumerate(rows):
         count = ask.last if ask.last is not None else totals[index]
         yield index, _in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found))
 
 
 @eqx.filter_jit
-def _ask(model: SVAE, values: Array, observed: Array, inputs: Array, starts: Array, keys: Array, ask: _Question):
-    return jax.vmap(lambda *series: _ask_one(model, *series, ask))(values, observed, inputs, starts, keys)
+def _ask(model: SVAE, series: tuple[Array, ...], ask: _Question) -> dict[str, Array]:
+    return jax.vmap(lambda v, o, u, start, key: _ask_one(model, v, o, u, start, key, ask))(*series)
 
 
 def _ask_one(
@@ -285,23 +288,11 @@ def _ask_one(
         drawn = model.likelihood.sample(noise_key, jax.vmap(jax.vmap(model.decoder))(states))
         found["samples"] = cut(jnp.moveaxis(drawn, 0, 1))
     if ask.levels:
-        found["quantiles"] = _quantiles(model, cut(predictor[0]), cut(predictor[1]), quantile_key, ask.levels)
+        levels = jnp.asarray(ask.levels, mean.dtype)
+        found["quantiles"] = predictive_quantiles(
+            model.likelihood, cut(predictor[0]), cut(predictor[1]), levels, quantile_key
+        )
     return found
-
-
-def _quantiles(
-    model: SVAE, mean: Array, variance: Array, key: Key[Array, ""], levels: tuple[float, ...]
-) -> Float[Array, "time channel quantile"]:
-    """Closed form for Gaussian noise, else the empirical quantiles of 1000 draws."""
-    asked = jnp.asarray(levels, mean.dtype)
-    if isinstance(model.likelihood, GaussianLikelihood):
-        centre, total = model.likelihood.predictive_moments(mean, variance)
-        scores = jnp.broadcast_to(jax.scipy.stats.norm.ppf(asked), (*centre.shape, len(levels)))
-        return centre[..., None] + jnp.sqrt(total)[..., None] * scores
-    state_key, noise_key = jr.split(key)
-    noise = jr.normal(state_key, (_QUANTILE_DRAWS, *mean.shape), mean.dtype)
-    drawn = model.likelihood.sample(noise_key, mean[None] + jnp.sqrt(jnp.maximum(variance, 0))[None] * noise)
-    return jnp.moveaxis(jnp.quantile(drawn, asked, axis=0), 0, -1)
 
 
 @eqx.filter_jit

@@ -27,7 +27,7 @@ def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: in
     usable = [i for i, n in enumerate(data.lengths) if n >= length][:_STRETCHES]
     if length < 16:
         return ()
-    power = sum(_power(data.read(i, 0, length), scaler) for i in usable)
+    power = np.sum([_power(data.read(i, 0, length), scaler) for i in usable], axis=0)
     frequency = np.fft.rfftfreq(length)[1:]
     whitened = power / _running_median(power)
     allowed = (1 / frequency <= longest) & (1 / frequency >= 2.5) & (frequency * length >= 3)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from svae_cli.config import Settings
 from svae_cli.models.decoder import LinearDecoder, NetworkDecoder
@@ -51,12 +51,13 @@ def linear_model(
     """
     latent_dim = len(transition)
     dynamics = Dynamics.from_moments(
-        initial_mean=jnp.zeros(latent_dim, dtype),
-        initial_cov=jnp.eye(latent_dim, dtype=dtype),
-        transition=jnp.asarray(transition, dtype),
-        bias=jnp.zeros(latent_dim, dtype),
-        input_matrix=jnp.zeros((latent_dim, n_inputs), dtype),
-        noise_cov=jnp.asarray(noise_cov, dtype),
+        initial_mean=np.zeros(latent_dim),
+        initial_cov=np.eye(latent_dim),
+        transition=transition,
+        bias=np.zeros(latent_dim),
+        input_matrix=np.zeros((latent_dim, n_inputs)),
+        noise_cov=noise_cov,
+        dtype=dtype,
         stable=stable,
     )
     return SVAE(
@@ -176,11 +177,31 @@ def as_dtype(model: SVAE, dtype: jnp.dtype) -> SVAE:
     return eqx.combine(jax.tree.map(lambda p: p.astype(dtype), parameters), rest)
 
 
-def _likelihood(linear: SVAE, settings: Settings, mean: np.ndarray, std: np.ndarray) -> tuple[Likelihood, ...]:
+def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:
+    """Log noise variances of a model with Gaussian noise.
+
+    Raises:
+        TypeError: another likelihood.
+    """
+    if not isinstance(model.likelihood, GaussianLikelihood):
+        raise TypeError(f"Expected a Gaussian likelihood; got {type(model.likelihood).__name__}")
+    return model.likelihood.log_variance
+
+
+def _likelihood(
+    linear: SVAE, settings: Settings, mean: np.ndarray, std: np.ndarray
+) -> tuple[Likelihood, Float[Array, "channel state"], Float[Array, " channel"]]:
     """The likelihood with the loadings and offset that go with it."""
     loadings, offset = linear.decoder.loadings, linear.decoder.offset
-    log_variance = linear.likelihood.log_variance
+    log_variance = gaussian_noise(linear)
+    if settings.standardize == "none" and settings.likelihood in ("gaussian", "student-t"):
+        scale = jnp.asarray(std, loadings.dtype)
+        loadings, offset = loadings * scale[:, None], offset * scale + jnp.asarray(mean, loadings.dtype)
+        log_variance = log_variance + 2 * jnp.log(scale)
     if settings.likelihood == "gaussian":
+        if settings.noise is not None:
+            unit = np.ones_like(std) if settings.standardize == "none" else std
+            log_variance = jnp.asarray(2 * np.log(settings.noise / unit), loadings.dtype)
         return GaussianLikelihood(log_variance=log_variance), loadings, offset
     if settings.likelihood == "student-t":
         freedom = jnp.full_like(log_variance, np.log(8.0))  # 10 degrees of freedom: 4/5 of the variance is the scale's

@@ -2,13 +2,20 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from svae_cli.inference import LinearGaussianPrior
 
+COVARIANCE_FLOOR = 1e-5
+
 
 class Covariance(eqx.Module):
-    """A positive definite matrix by construction: a Cholesky factor whose diagonal is kept as its logarithm.
+    """A positive definite matrix by construction: factor factor' + 1e-5 I.
+
+    The floor keeps noise from vanishing along some direction, which a likelihood can ask for (a clock never errs) and
+    float32 cannot invert. Latent states are of unit size, so a step's noise has at least 0.3 % of that. The factor is
+    lower triangular, its diagonal kept as the logarithm.
 
     Attributes:
         log_diagonal: logarithm of the factor's diagonal.
@@ -19,20 +26,21 @@ class Covariance(eqx.Module):
     lower: Float[Array, "state state"]
 
     @property
-    def factor(self) -> Float[Array, "state state"]:
-        """The lower triangular Cholesky factor."""
-        return jnp.tril(self.lower, -1) + jnp.diag(jnp.exp(self.log_diagonal))
-
-    @property
     def matrix(self) -> Float[Array, "state state"]:
         """The covariance itself."""
-        return self.factor @ self.factor.T
+        factor = jnp.tril(self.lower, -1) + jnp.diag(jnp.exp(self.log_diagonal))
+        return factor @ factor.T + COVARIANCE_FLOOR * jnp.eye(len(factor), dtype=factor.dtype)
 
     @classmethod
-    def from_matrix(cls, matrix: Float[Array, "state state"]) -> "Covariance":
-        """The parameters of a given positive definite matrix."""
-        factor = jnp.linalg.cholesky(matrix)
-        return cls(log_diagonal=jnp.log(jnp.diag(factor)), lower=jnp.tril(factor, -1))
+    def from_matrix(cls, matrix: Float[np.ndarray, "state state"]) -> "Covariance":
+        """The parameters of a given matrix; eigenvalues below twice the floor are raised to that."""
+        values, vectors = np.linalg.eigh(np.asarray(matrix, np.float64))
+        above = np.maximum(values - COVARIANCE_FLOOR, COVARIANCE_FLOOR)
+        factor = np.linalg.cholesky((vectors * above) @ vectors.T)
+        dtype = matrix.dtype
+        return cls(
+            log_diagonal=jnp.asarray(np.log(np.diag(factor)), dtype), lower=jnp.asarray(np.tril(factor, -1), dtype)
+        )
 
 
 class Dynamics(eqx.Module):
@@ -89,21 +97,22 @@ class Dynamics(eqx.Module):
     def from_moments(
         cls,
         *,
-        initial_mean: Float[Array, " state"],
-        initial_cov: Float[Array, "state state"],
-        transition: Float[Array, "state state"],
-        bias: Float[Array, " state"],
-        input_matrix: Float[Array, "state input"],
-        noise_cov: Float[Array, "state state"],
+        initial_mean: Float[np.ndarray, " state"],
+        initial_cov: Float[np.ndarray, "state state"],
+        transition: Float[np.ndarray, "state state"],
+        bias: Float[np.ndarray, " state"],
+        input_matrix: Float[np.ndarray, "state input"],
+        noise_cov: Float[np.ndarray, "state state"],
+        dtype: np.dtype,
         stable: bool = False,
     ) -> "Dynamics":
         """The parameters that give the stated moments."""
         return cls(
-            initial_mean=initial_mean,
-            initial_cov=Covariance.from_matrix(initial_cov),
-            transition=transition,
-            bias=bias,
-            input_matrix=input_matrix,
-            noise_cov=Covariance.from_matrix(noise_cov),
+            initial_mean=jnp.asarray(initial_mean, dtype),
+            initial_cov=Covariance.from_matrix(np.asarray(initial_cov, dtype)),
+            transition=jnp.asarray(transition, dtype),
+            bias=jnp.asarray(bias, dtype),
+            input_matrix=jnp.asarray(input_matrix, dtype),
+            noise_cov=Covariance.from_matrix(np.asarray(noise_cov, dtype)),
             stable=stable,
         )

@@ -294,20 +294,23 @@ class StudentTLikelihood(eqx.Module):
 Likelihood = GaussianLikelihood | PoissonLikelihood | BernoulliLikelihood | StudentTLikelihood
 
 
-def _nodes(mean: Array, variance: Array) -> Array:
-    """Gauss-Hermite nodes of N(mean, variance) on a new last axis."""
+def gauss_hermite_nodes(
+    mean: Float[Array, "*n"], variance: Float[Array, "*n"]
+) -> tuple[Float[Array, "*n node"], Float[Array, " node"]]:
+    """Nodes of N(mean, variance) on a new last axis, and their weights."""
     deviation = jnp.sqrt(jnp.maximum(variance, 1e-12))[..., None]
-    nodes = jnp.asarray(_NODES, mean.dtype)
-    return mean[..., None] + deviation * jnp.broadcast_to(nodes, (*mean.shape, len(_NODES)))
+    nodes = jnp.broadcast_to(jnp.asarray(_NODES, mean.dtype), (*mean.shape, len(_NODES)))
+    return mean[..., None] + deviation * nodes, jnp.asarray(_WEIGHTS, mean.dtype)
 
 
 def _gauss_hermite(function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
     """E[function(z)] for z ~ N(mean, variance)."""
-    return function(_nodes(mean, variance)) @ jnp.asarray(_WEIGHTS, mean.dtype)
+    nodes, weights = gauss_hermite_nodes(mean, variance)
+    return function(nodes) @ weights
 
 
 def _log_gauss_hermite(log_function: Callable[[Array], Array], mean: Array, variance: Array) -> Array:
     """Log E[exp(log_function(z))] for z ~ N(mean, variance)."""
-    log_weights = jnp.asarray(np.log(_WEIGHTS), mean.dtype)
-    log_values = log_function(_nodes(mean, variance))
-    return jax.scipy.special.logsumexp(log_values + jnp.broadcast_to(log_weights, log_values.shape), axis=-1)
+    nodes, weights = gauss_hermite_nodes(mean, variance)
+    log_values = log_function(nodes)
+    return jax.scipy.special.logsumexp(log_values + jnp.broadcast_to(jnp.log(weights), log_values.shape), axis=-1)

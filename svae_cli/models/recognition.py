@@ -95,11 +95,11 @@ class Recognition(eqx.Module):
             dtype: of the parameters.
             hidden: widths of the networks' hidden layers; None leaves them out.
             by_values: the precisions may depend on the values too.
-            key: for the networks' first layers.
+            key: for the networks' first layers; by default always the same.
         """
         shift = reliability = None
         if hidden is not None:
-            first, second = jr.split(key)
+            first, second = jr.split(jr.key(0) if key is None else key)
             shift = Network(2 * n_channels, n_channels, hidden, first, zero_output=True)
             sees = 2 * n_channels if by_values else n_channels
             reliability = Network(sees, n_channels, hidden, second, zero_output=True)

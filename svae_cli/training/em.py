@@ -1,5 +1,7 @@
 """EM for the linear-Gaussian model with gaps and inputs (Shumway and Stoffer, 1982): exact steps, no step size."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from svae_cli.data.windows import Batch, batches
+from svae_cli.inference import Posterior
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -54,6 +57,8 @@ def em_step(model: SVAE, windows: Batch, *, batch_size: int) -> SVAE:
         part = _expectation(model, piece, groups=int(windows.alike and len(windows) % batch_size == 0))
         part = jax.tree.map(lambda a: np.asarray(a, np.float64), part)
         total = part if total is None else jax.tree.map(np.add, total, part)
+    if total is None:
+        raise ValueError("Expected at least one window; got none")
     return _maximization(model, total)
 
 
@@ -67,9 +72,11 @@ def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -
     return jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)
 
 
-def _statistics(model: SVAE, values, observed, inputs, steps) -> Statistics:
+def _statistics(model: SVAE, values: Array, observed: Array, inputs: Array, steps: Array) -> Statistics:
     """Statistics of one window; steps beyond the series' end do not count."""
     posterior = model.posterior(values, observed, inputs)
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"Expected exact recognition; got {type(posterior).__name__}")
     mean, dtype = posterior.means, values.dtype
     second = posterior.covariances + mean[:, :, None] * mean[:, None, :]
     cross = jnp.swapaxes(posterior.cross_covariances, 1, 2) + mean[1:, :, None] * mean[:-1, None, :]
@@ -102,7 +109,7 @@ def _statistics(model: SVAE, values, observed, inputs, steps) -> Statistics:
     )
 
 
-def _maximization(model: SVAE, s: Statistics) -> SVAE:
+def _maximization(model: SVAE, s: Any) -> SVAE:
     """Closed-form updates, in float64 NumPy, with a weak prior that keeps few data from giving singular answers."""
     dtype = model.decoder.loadings.dtype
     dim = model.dynamics.latent_dim
@@ -123,12 +130,13 @@ def _maximization(model: SVAE, s: Statistics) -> SVAE:
     )
     variance = np.maximum((error + 2 * _MIN_NOISE) / (s.counts + 2), _MIN_NOISE)
     dynamics = Dynamics.from_moments(
-        initial_mean=as_array(first),
-        initial_cov=as_array(_positive(second / count - np.outer(first, first), 1e-3)),
-        transition=as_array(weights[:, :dim]),
-        bias=as_array(weights[:, -1]),
-        input_matrix=as_array(weights[:, dim:-1]),
-        noise_cov=as_array(noise),
+        initial_mean=first,
+        initial_cov=_positive(second / count - np.outer(first, first), 1e-3),
+        transition=weights[:, :dim],
+        bias=weights[:, -1],
+        input_matrix=weights[:, dim:-1],
+        noise_cov=noise,
+        dtype=dtype,
         stable=model.dynamics.stable,
     )
     return eqx.tree_at(
@@ -138,7 +146,7 @@ def _maximization(model: SVAE, s: Statistics) -> SVAE:
     )
 
 
-def _positive(matrix: np.ndarray, floor: float) -> np.ndarray:
+def _positive(matrix: Any, floor: float) -> np.ndarray:
     """The nearest symmetric matrix whose eigenvalues are at least ``floor`` times its largest, and 1e-6."""
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     values = np.maximum(values, max(floor * values[-1] * 1e-2, 1e-6))

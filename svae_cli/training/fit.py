@@ -10,7 +10,7 @@ Every random choice is a function of (seed, stage, step), so a state is all that
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ import numpy as np
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import NumericalError
-from svae_cli.models.build import full_model, linear_model
+from svae_cli.models.build import full_model, linear_model, with_potentials
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
 from svae_cli.training.em import em_step
@@ -144,7 +144,9 @@ def initial_state(plan: Plan) -> TrainState:
     """The state before the first step."""
     settings = plan.settings
     if settings.start == "linear":
-        linear = linear_start(plan.start_windows, plan.periods, latent_dim=settings.latent_dim, stable=settings.stable)
+        linear = linear_start(
+            plan.start_windows, plan.periods, latent_dim=plan.sizes.latent_dim, stable=settings.stable
+        )
         return _state(plan, "em", linear)
     return _state(plan, "full", full_from(plan, random_start(plan)))
 
@@ -152,7 +154,7 @@ def initial_state(plan: Plan) -> TrainState:
 def random_start(plan: Plan) -> SVAE:
     """A linear model of small random loadings and slowly decaying states, for comparison with the linear start."""
     settings, rng = plan.settings, np.random.default_rng([plan.settings.seed, 0x57A27])
-    dim, width = settings.latent_dim, plan.data.n_channels
+    dim, width = plan.sizes.latent_dim, plan.data.n_channels
     return linear_model(
         transition=0.9 * np.eye(dim),
         noise_cov=0.19 * np.eye(dim),
@@ -167,7 +169,8 @@ def random_start(plan: Plan) -> SVAE:
 
 def full_from(plan: Plan, linear: SVAE) -> SVAE:
     """The full model that begins as ``linear``, in model units."""
-    return full_model(linear, plan.settings, mean=plan.start_scaler.mean, std=plan.start_scaler.std)
+    scaler = plan.start_scaler
+    return full_model(linear, plan.settings, mean=scaler.mean, std=scaler.std, channel_shape=plan.data.channel_shape)
 
 
 def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:
@@ -187,31 +190,53 @@ def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:
 
 
 class _Clock:
-    """Training time over several runs, and whether it is up."""
+    """Training time over several runs, whether it is up, and how much is left to go."""
 
     def __init__(self, limit: float | None, spent: float):
         self._begin = time.monotonic() - spent
         self._limit = limit
-        self.spent = lambda: time.monotonic() - self._begin
+        self._stage = ""
+        self._first = (0, 0.0)
+
+    def spent(self) -> float:
+        """Seconds of training so far."""
+        return time.monotonic() - self._begin
 
     @property
     def is_up(self) -> bool:
+        """True when the time limit has passed."""
         return self._limit is not None and self.spent() > self._limit
 
+    def remaining(self, state: TrainState, steps: int, later: int) -> float | None:
+        """Estimated seconds to the end: the stage's own pace, and later steps at three times its cost.
 
-def _run_em(state: TrainState, clock: _Clock) -> Iterator[Progress]:
+        The first step of a stage is not counted, as it compiles; before the second one nothing can be said.
+        """
+        now = self.spent()
+        if state.stage != self._stage:
+            self._stage, self._first = state.stage, (state.step, now)
+            return None
+        done = state.step - self._first[0]
+        if state.stage == "em" or done < 2:
+            return None
+        pace = (now - self._first[1]) / done
+        left = pace * (steps - state.step + 3 * later)
+        return left if self._limit is None else max(0.0, min(left, self._limit - now))
+
+
+def _run_em(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
     plan, steps = state.plan, state.plan.settings.em_steps
     while state.step < steps and not clock.is_up:
-        model = em_step(state.model, plan.start_windows, batch_size=plan.settings.batch_size)
+        model = em_step(state.model, plan.start_windows, batch_size=plan.sizes.batch_size)
         _require_finite(model, "EM", state.step)
         state = replace(state, model=model, step=state.step + 1, seconds=clock.spent())
         if state.step == steps:
             state = replace(state, best=full_from(plan, model))
-        yield _progress(state, steps, None, None, best=False)
+        yield _progress(state, clock, steps, None, None, best=False)
     return replace(state, stage="linear", step=0, optimizer=linear_optimizer(plan).start(state.model))
 
 
-def _run_linear(state: TrainState, clock: _Clock) -> Iterator[Progress]:
+def _run_linear(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
     plan = state.plan
     optimizer = linear_optimizer(plan)
     state = yield from _descend(state, clock, optimizer, lambda model: full_from(plan, model))
@@ -229,7 +254,7 @@ def _run_full(state: TrainState, clock: _Clock) -> Iterator[Progress]:
 
 def _descend(
     state: TrainState, clock: _Clock, optimizer: Optimizer, as_full: Callable[[SVAE], SVAE]
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, TrainState]:
     """Steps with validation rounds between, until the stage's steps, its patience or the time is used up."""
     plan = state.plan
     every = max(1, optimizer.steps // _ROUNDS)
@@ -246,13 +271,15 @@ def _descend(
         valid, best = None, False
         if state.step % every == 0 or state.step == optimizer.steps:
             state, valid, best = _validation_round(state, as_full(model), objective)
-        yield _progress(state, optimizer.steps, objective, valid, best=best)
+        yield _progress(state, clock, optimizer.steps, objective, valid, best=best)
     return state
 
 
 def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
     plan = state.plan
-    valid = validate(model, plan.valid, plan.valid_hidden, batch_size=plan.settings.batch_size)
+    # Other families begin with random networks, which say nothing about the linear model: its own posterior judges it.
+    judged = with_potentials(model) if state.stage == "linear" else model
+    valid = validate(judged, plan.valid, plan.valid_hidden, batch_size=plan.sizes.batch_size)
     # The linear model is trained on its likelihood and judged by it; the full one by how it predicts what is hidden.
     score = valid.elbo if state.stage == "linear" else valid.score
     best = score > state.best_score
@@ -276,8 +303,9 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
 
 
 def _progress(
-    state: TrainState, steps: int, objective: float | None, valid: Validation | None, *, best: bool
+    state: TrainState, clock: _Clock, steps: int, objective: float | None, valid: Validation | None, *, best: bool
 ) -> Progress:
+    later = state.plan.sizes.full_steps if state.stage == "linear" else 0
     report = Report(
         stage=state.stage,
         step=state.step,
@@ -286,7 +314,7 @@ def _progress(
         valid=valid,
         best=best,
         seconds=state.seconds,
-        remaining=None,
+        remaining=clock.remaining(state, steps, later),
     )
     return Progress(report=report, state=state)
 

@@ -5,7 +5,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.inference import log_normalizer
+from svae_cli.models.build import gaussian_noise
 from svae_cli.models.decoder import LinearDecoder
+from svae_cli.models.recognition import Recognition
 from svae_cli.models.svae import SVAE
 
 _LOG_2PI = float(np.log(2 * np.pi))
@@ -22,8 +24,10 @@ def log_evidence(
     log N(y | C x + d, R) is the potential's log plus a constant, so the evidence is log Z plus the constants
     (docs/model.md, section 3).
     """
+    if not isinstance(model.recognition, Recognition):
+        raise TypeError(f"Expected exact recognition; got {type(model.recognition).__name__}")
     potentials = model.recognition(values, observed, model.anchor)
-    log_variance = model.likelihood.log_variance[None, :]
+    log_variance = gaussian_noise(model)[None, :]
     centred = jnp.where(observed, values - model.decoder.offset[None, :], 0.0)
     constants = -0.5 * (_LOG_2PI + log_variance + centred**2 * jnp.exp(-log_variance))
     return log_normalizer(model.dynamics.prior(inputs), potentials) + jnp.sum(jnp.where(observed, constants, 0.0))

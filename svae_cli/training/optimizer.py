@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch
-from svae_cli.models.network import Network
+from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
 from svae_cli.training.objective import hidden_log_density, log_evidence
@@ -77,7 +77,7 @@ class Optimizer:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         plan = self._plan
         reader = plan.windows if self._hiding else plan.linear_windows
-        batch = reader.draw(plan.settings.seed, step, plan.settings.batch_size)
+        batch = reader.draw(plan.settings.seed, step, plan.sizes.batch_size)
         hidden = self._hidden(batch, step)
         key = jr.fold_in(jr.key(plan.settings.seed), step)
         model, arrays, value = self._jitted(
@@ -96,7 +96,7 @@ class Optimizer:
     def _hidden(self, batch: Batch, step: int) -> np.ndarray:
         """What is hidden from recognition."""
         settings = self._plan.settings
-        if not self._hiding or settings.mask_pattern == "none":
+        if not self._hiding or settings.mask_pattern in ("none", "auto"):
             return np.zeros_like(batch.observed)
         rng = np.random.default_rng([settings.seed, step, 0x41DE])
         rate = rng.uniform(0.1, 1.0) * min(0.95, 2 * settings.mask_rate)
@@ -107,8 +107,11 @@ class Optimizer:
         return np.repeat(masks, len(batch) // groups, axis=0)
 
     def _groups(self, batch: Batch) -> int:
-        """Windows that are alike share their masks in a few groups: cheaper, and less noisy than one mask for all."""
-        if not batch.alike:
+        """Windows that are alike share their masks in a few groups: cheaper, and less noisy than one mask for all.
+
+        Only message passing has covariances to share.
+        """
+        if not batch.alike or (self._hiding and self._plan.settings.posterior != "svae"):
             return 0
         return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
 
@@ -122,8 +125,8 @@ class Optimizer:
 
         value, gradient = jax.value_and_grad(loss)(parameters)
         updates, arrays = self._transform.update(gradient, arrays, parameters)
-        model = eqx.combine(optax.apply_updates(parameters, updates), rest)
-        return _project(model), arrays, -value
+        model = _project(eqx.combine(eqx.apply_updates(parameters, updates), rest))
+        return model, arrays, -value
 
 
 def linear_optimizer(plan: Plan) -> Optimizer:
@@ -140,7 +143,7 @@ def linear_optimizer(plan: Plan) -> Optimizer:
     return Optimizer(
         plan,
         objective,
-        steps=plan.settings.linear_steps,
+        steps=plan.sizes.linear_steps,
         rates=(_LINEAR_RATE, _LINEAR_RATE),
         trainable=trainable,
         hiding=False,
@@ -163,19 +166,25 @@ def masked_optimizer(plan: Plan) -> Optimizer:
         weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
         return jnp.sum(parts.log_likelihood - weight * parts.kl) / jnp.maximum(jnp.sum(parts.count), 1)
 
+    def trainable(model):
+        learned = jax.tree.map(eqx.is_inexact_array, model)
+        if settings.noise is None:
+            return learned
+        return eqx.tree_at(lambda m: m.likelihood, learned, jax.tree.map(lambda _: False, model.likelihood))
+
     return Optimizer(
         plan,
         bound if settings.objective == "elbo" else predictive,
-        steps=settings.epochs * plan.steps_per_epoch,
+        steps=plan.sizes.full_steps,
         rates=(settings.learning_rate, settings.prior_learning_rate),
-        trainable=lambda model: jax.tree.map(eqx.is_inexact_array, model),
+        trainable=trainable,
         hiding=True,
     )
 
 
 def _labels(parameters: Any) -> Any:
     """Call the leaves of networks "network", all others "rest"."""
-    is_network = lambda node: isinstance(node, Network)  # noqa: E731
+    is_network = lambda node: isinstance(node, LAYERS)  # noqa: E731
     name = lambda node: jax.tree.map(lambda _: "network" if is_network(node) else "rest", node)  # noqa: E731
     return jax.tree.map(name, parameters, is_leaf=is_network)
 

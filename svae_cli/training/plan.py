@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from svae_cli.data.scaler import Scaler
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.windows import Batch, WindowReader
-from svae_cli.errors import DataError
+from svae_cli.errors import DataError, UsageError
 
 _START_WINDOWS = 128  # windows that the linear start is fitted to
 _VALID_WINDOWS = 64
@@ -20,8 +21,28 @@ _STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
 _COMPLETE = 0.999  # share of values observed, to count as without gaps
 _COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
+_NETWORK_STEPS = 500  # fewer carry no network
 _MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The settings' numbers once they are resolved.
+
+    Attributes:
+        latent_dim: latent states K.
+        window: steps in a window.
+        batch_size: windows in a batch.
+        linear_steps: length of the linear stage.
+        full_steps: longest length of the full stage.
+    """
+
+    latent_dim: int
+    window: int
+    batch_size: int
+    linear_steps: int
+    full_steps: int
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,7 @@ class Plan:
 
     Attributes:
         settings: resolved: no None and no "auto" left, apart from ``time_limit``.
+        sizes: its numbers.
         scaler: between the data's units and the model's.
         start_scaler: between the data's units and those of the linear start; differs for counts.
         windows: training windows.
@@ -45,6 +67,7 @@ class Plan:
     """
 
     settings: Settings
+    sizes: Sizes
     scaler: Scaler
     start_scaler: Scaler
     windows: WindowReader
@@ -54,15 +77,9 @@ class Plan:
     valid_hidden: np.ndarray
     periods: tuple[float, ...]
     choices: dict[str, str]
-    split: dict[str, object]
+    split: dict[str, Any]
     fingerprint: str
     data: SeriesSet
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches after which every observed step has been seen about once."""
-        size = self.settings.batch_size * self.settings.window
-        return max(1, round(sum(self.data.lengths) / size))
 
 
 def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = None) -> Plan:
@@ -79,7 +96,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     if not len(data) or max(data.lengths) < 3:
         raise DataError("no series has 3 steps or more", where=data.source)
     choices: dict[str, str] = {}
-    fingerprint = _fingerprint(data)
+    fingerprint = fingerprint_of(data)
     train, held, split = (data, valid, {"kind": "given"}) if valid is not None else _split(data, settings, choices)
     if split["kind"] != "given":
         settings = settings.changed(split=split["kind"])
@@ -89,14 +106,15 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
     periods = detect_periods(train, start_scaler, longest=max(train.lengths) / 4)
     complete = _observed_share(train) > _COMPLETE
-    settings, periods = _resolve_sizes(settings, train, periods, choices, complete=complete)
+    settings, sizes, periods = _resolve_sizes(settings, train, periods, choices, complete=complete)
     dtype = np.dtype(settings.precision)
-    reader = WindowReader(train, scaler, length=settings.window, dtype=dtype)
-    linear = WindowReader(train, start_scaler, length=settings.window, dtype=dtype)
-    valid_windows = _enough(WindowReader(held, scaler, length=settings.window, dtype=dtype).spread(_VALID_WINDOWS))
+    reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
+    linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
+    valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(_VALID_WINDOWS))
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
         settings=settings,
+        sizes=sizes,
         scaler=scaler,
         start_scaler=start_scaler,
         windows=reader,
@@ -178,8 +196,8 @@ def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
 
 def _resolve_sizes(
     settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str], *, complete: bool
-) -> tuple[Settings, tuple[float, ...]]:
-    """Window, batch, latent dimension, steps, objective, networks."""
+) -> tuple[Settings, Sizes, tuple[float, ...]]:
+    """Window, batch, latent dimension, steps, objective, networks; and the periods that fit the window."""
     window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
@@ -195,12 +213,22 @@ def _resolve_sizes(
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
         batch = int(np.clip(size // window, 8, 64))
         choices["batch_size"] = f"{batch} windows, about {size} steps" + ("" if complete else ", as the data have gaps")
-    settings = settings.changed(window=window, batch_size=batch)
-    if settings.latent_dim is None:
+    dim = settings.latent_dim
+    steps = sum(data.lengths)
+    if dim is None:
         dim = _latent_dim(data, periods)
-        choices["latent_dim"] = f"{dim}: {data.n_channels} channels, {len(periods)} periods, {sum(data.lengths)} steps"
-        settings = settings.changed(latent_dim=dim)
-    return _resolve_networks(settings, data, choices), periods
+        choices["latent_dim"] = f"{dim}: {data.n_channels} channels, {len(periods)} periods, {steps} steps"
+    per_epoch = max(1, round(steps / (batch * window)))
+    epochs = settings.epochs
+    if epochs is None:
+        epochs = max(1, round(_FULL_STEPS / per_epoch))
+        choices["epochs"] = f"{epochs} at most, {per_epoch} batches each"
+    linear_steps = _LINEAR_STEPS if settings.linear_steps is None else settings.linear_steps
+    sizes = Sizes(dim, window, batch, linear_steps, epochs * per_epoch)
+    settings = settings.changed(
+        window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
+    )
+    return _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape)), sizes, periods
 
 
 def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
@@ -210,32 +238,32 @@ def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
     return int(min(wish, affordable, _MOST_STATES))
 
 
-def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
-    steps = sum(data.lengths)
+def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *, frames: bool) -> Settings:
+    kind = ("conv" if frames else "mlp") if steps >= _NETWORK_STEPS else "linear"
+    why = f"{kind}: {steps} {'frames' if frames else 'steps'} to learn from"
     if settings.recognition == "auto":
-        kind = "mlp" if steps >= 500 else "linear"
-        choices["recognition"] = f"{kind}: {steps} steps to learn from"
+        choices["recognition"] = why
         settings = settings.changed(recognition=kind)
     if settings.decoder == "auto":
-        kind = "mlp" if steps >= 500 else "linear"
-        choices["decoder"] = f"{kind}: {steps} steps to learn from"
+        choices["decoder"] = why
         settings = settings.changed(decoder=kind)
+    if "conv" in (settings.recognition, settings.decoder) and not frames:
+        raise UsageError("the steps are not frames, so nothing can be convolved", hint="mlp or linear networks")
     if settings.objective == "auto":
-        settings = settings.changed(objective="predictive")
-        choices["objective"] = "predictive: the log predictive density of hidden values"
+        objective = "predictive" if settings.posterior == "svae" else "elbo"
+        settings = settings.changed(objective=objective)
+        choices["objective"] = (
+            "predictive: the log predictive density of hidden values"
+            if objective == "predictive"
+            else f"elbo: what a posterior by networks alone, {settings.posterior}, is trained with"
+        )
     if settings.mask_pattern == "auto":
         settings = settings.changed(mask_pattern="mixed")
         choices["mask_pattern"] = f"mixed, about {settings.mask_rate:.0%} hidden: points, windows, channels and tails"
-    if settings.linear_steps is None:
-        settings = settings.changed(linear_steps=_LINEAR_STEPS)
-    if settings.epochs is None:
-        per_epoch = max(1, round(steps / (settings.batch_size * settings.window)))
-        settings = settings.changed(epochs=max(1, round(_FULL_STEPS / per_epoch)))
-        choices["epochs"] = f"{settings.epochs} at most, {per_epoch} batches each"
     return settings
 
 
-def _fingerprint(data: SeriesSet) -> str:
+def fingerprint_of(data: SeriesSet) -> str:
     """SHA-256 over shapes, names and the first and last 256 steps of up to 64 series."""
     digest = hashlib.sha256(repr((data.lengths, data.channels, data.inputs)).encode())
     for i in np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int)):

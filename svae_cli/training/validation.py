@@ -47,7 +47,9 @@ def _totals(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int) ->
         mask = np.zeros_like(piece.observed)
         part = hidden[at * batch_size : (at + 1) * batch_size]
         mask[: len(part)] = part
-        totals += np.asarray(_sums(model, piece.values, piece.observed, piece.inputs, mask), np.float64)
+        totals += np.asarray(
+            _sums(model, *map(jnp.asarray, (piece.values, piece.observed, piece.inputs, mask))), np.float64
+        )
     return totals
 
 
