@@ -81,6 +81,9 @@ class Fitting:
     mask_rate: Annotated[float, typer.Option("--mask-rate", help="Share that training hides.", show_default=True)] = (
         Settings.mask_rate
     )
+    noise: Annotated[
+        float | None, typer.Option("--noise", metavar="SD", help="Fixed Gaussian noise; default learned.")
+    ] = None
     start: Annotated[StartKind, typer.Option("--start", help="Begin with the best linear model or at random.")] = (
         Settings.start
     )

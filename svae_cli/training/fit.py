@@ -70,7 +70,8 @@ class TrainState:
         model: the current model.
         optimizer: the optimiser's arrays; None in EM.
         best: the best full model so far.
-        best_score: its validation score: the bound in stage "linear", ``Validation.score`` in stage "full".
+        best_score: its validation score: the bound in stage "linear" and where training hides nothing, else
+            ``Validation.score``.
         stale: validation rounds since.
         history: one record a validation round.
         seconds: training time so far.
@@ -280,8 +281,9 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
     # Other families begin with random networks, which say nothing about the linear model: its own posterior judges it.
     judged = with_potentials(model) if state.stage == "linear" else model
     valid = validate(judged, plan.valid, plan.valid_hidden, batch_size=plan.sizes.batch_size)
-    # The linear model is trained on its likelihood and judged by it; the full one by how it predicts what is hidden.
-    score = valid.elbo if state.stage == "linear" else valid.score
+    # What is trained on its bound alone is judged by it; else a model is judged by how it predicts what is hidden.
+    unmasked = state.stage == "linear" or plan.settings.mask_pattern == "none"
+    score = valid.elbo if unmasked else valid.score
     best = score > state.best_score
     record = {
         "stage": state.stage,

@@ -22,6 +22,7 @@ _COMPLETE = 0.999  # share of values observed, to count as without gaps
 _COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
 _NETWORK_STEPS = 500  # fewer carry no network
+_FRAME_STATES = 12  # of frames, whose pixels say much the same
 _MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
 
@@ -232,8 +233,8 @@ def _resolve_sizes(
 
 
 def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
-    """Two states a channel (value and slope) and two pairs a period, as far as the number of steps carries them."""
-    wish = max(4, 2 * data.n_channels) + 4 * len(periods)
+    """Two states a channel (value and slope) or a few for frames, and two pairs a period, as far as the steps carry."""
+    wish = (_FRAME_STATES if data.channel_shape else max(4, 2 * data.n_channels)) + 4 * len(periods)
     affordable = max(2, sum(data.lengths) // 20)
     return int(min(wish, affordable, _MOST_STATES))
 
