@@ -33,15 +33,15 @@ def _filter_backward(grid: Grid, args, outputs, cotangents, *, diagonal: bool):
     _, dynamics, _, precision = args
     cov, root, _ = outputs
     cov_bar, _, log_det_bar = cotangents
-    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     seen, rest, loop = closed_loop(grid, cov, precision, dynamics, diagonal=diagonal)
     # M = J E = E'J E + J P predicted^-1 P J: no cancellation, whether J is tiny or huge.
     half = mm(root, seen)
-    information = mm(times_precision(layout, t(rest), precision, diagonal=diagonal), rest) + mm(t(half), half)
+    information = mm(times_precision(layout, t(rest), precision, diagonal=diagonal), rest) + tm(half, half)
     information = layout.scaled(log_det_bar, information)
-    into = mm(mm(t(dynamics), grid.ahead(information)), dynamics)
+    into = mm(tm(dynamics, grid.ahead(information)), dynamics)
     total = congruence(grid, t(grid.ahead(loop)), symmetric(layout, cov_bar) + into, reverse=True)
-    predicted_bar = mm(mm(t(rest), total), rest) + information
+    predicted_bar = mm(tm(rest, total), rest) + information
     precision_bar = layout.scaled(log_det_bar, cov) - mm(mm(cov, total), cov)
     if diagonal:
         precision_bar = layout.diagonal(precision_bar)
@@ -58,9 +58,8 @@ def filter_covariances(latent_dim: int, method: Method, *, diagonal: bool):
 
     def enter(grid, args):
         initial_cov, dynamics, noise_cov, precision = args
-        initial_cov = grid.layout.enter(jnp.repeat(initial_cov, grid.chunks, axis=0))
         moving = (grid.enter(dynamics, copies=True), grid.enter(noise_cov, copies=True), grid.enter(precision))
-        return initial_cov, *moving
+        return grid.enter(initial_cov), *moving
 
     def forward(*args):
         grid = Grid.of(latent_dim, method, args[3].shape[1], args[1:])
@@ -78,19 +77,19 @@ def filter_covariances(latent_dim: int, method: Method, *, diagonal: bool):
 def _conditionals_forward(grid: Grid, cov, dynamics, root):
     layout, later = grid.layout, grid.ahead(root)
     half = layout.mm(later, layout.mm(dynamics, cov))
-    return layout.mm(layout.t(half), later), cov - layout.mm(layout.t(half), half)
+    return layout.tm(half, later), cov - layout.tm(half, half)
 
 
 def _conditionals_backward(grid: Grid, args, gains, cotangents):
     cov, dynamics, root = args
     gains_bar, inner_bar = cotangents
-    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     inner_bar, later = symmetric(layout, inner_bar), grid.ahead(root)
     weighted = mm(inner_bar, gains)
     cross_bar = mm(mm(gains_bar, t(later)), later) - 2 * weighted
-    predicted_bar = -symmetric(layout, mm(t(gains), cross_bar + weighted))
+    predicted_bar = -symmetric(layout, tm(gains, cross_bar + weighted))
     moved_bar = mm(predicted_bar, dynamics)
-    cov_bar = inner_bar + symmetric(layout, mm(cross_bar, dynamics)) + mm(t(dynamics), moved_bar)
+    cov_bar = inner_bar + symmetric(layout, mm(cross_bar, dynamics)) + tm(dynamics, moved_bar)
     return cov_bar, mm(t(cross_bar) + 2 * moved_bar, cov), predicted_bar
 
 

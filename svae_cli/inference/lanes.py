@@ -2,8 +2,8 @@
 
 A *lane* is one independent chain: a series of the batch, or a chunk of one. Arrays may carry a leading time axis.
 ``First`` holds matrices as (time, lane, K, K): products become batched matrix multiplications, which pay above K of
-about 20. ``Last`` holds them as (time, block, K, K, lane) with blocks of 16 lanes, a vector register wide: products are
-written out as sums of elementwise products, so that a block stays in the first-level cache; several times faster for
+about 12. ``Last`` holds them as (time, block, K, K, lane) with blocks of 16 lanes, a vector register wide: products are
+elementwise products and one sum, so that a block stays in the first-level cache; several times faster for
 small K. An operand that all lanes share has lane (and block) axes of length 1.
 
 Cholesky factors and their inverses are written out row by row (left-looking) over the lanes in both layouts: each row
@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 FACTOR_BLOCK = 16
 LANE_BLOCK = 16
-LAST_LIMIT = 20
+LAST_LIMIT = 12
 
 
 class Factored(NamedTuple):
@@ -60,19 +60,12 @@ def _factor_rows(w: Float[Array, "block K K lane"], floor: Float[Array, "block K
     return Factored(jnp.stack(uppers, axis=1), jnp.stack(inverses, axis=1), log_det)
 
 
-@jax.jit
-def _written_out(a, b):
-    """The product of (..., K, K, lane) matrices as a sum of K elementwise products.
+def _summed_products(a, b):
+    """The product of (..., K, K, lane) matrices: all elementwise products, and one sum.
 
-    It ends in a division by a 1 that the compiler cannot see through: XLA would otherwise fuse a product into the next
-    one, which reads every entry K times, and compute it K times over.
+    XLA turns the sum into vector loops over the lanes, and computes it once however often its result is read.
     """
-    total = None
-    for k in range(b.shape[-3]):
-        term = slice_in_dim(a, k, k + 1, axis=a.ndim - 2) * slice_in_dim(b, k, k + 1, axis=b.ndim - 3)
-        total = term if total is None else total + term
-    one = 1 + 0 * b[..., :1, :1, :]
-    return total / one
+    return jnp.sum(a[..., :, :, None, :] * b[..., None, :, :, :], axis=-3)
 
 
 def block_lanes(x):
@@ -129,8 +122,19 @@ class First:
             tall = jnp.broadcast_to(a, (steps, *a.shape[1:])).reshape(steps, lanes * rows, inner)
             return (tall @ b[:, 0]).reshape(steps, lanes, rows, columns)
         if a.shape[-3] == 1 and (b.shape[-3] > 1 or b.ndim > 3):
-            return cls.t(cls.mm(cls.t(b), cls.t(a)))
+            return cls.t(cls.mm(cls._turned(b), cls.t(a)))
         return a @ b
+
+    @staticmethod
+    def _turned(a):
+        """Transpose, multiplied by an opaque 1 so that XLA does not fold it into a multiplication, which is slower."""
+        one = 1 + 0 * a[..., :1, :1]
+        return jnp.swapaxes(a, -1, -2) * one
+
+    @classmethod
+    def tm(cls, a, b):
+        """Product a'b."""
+        return cls.mm(cls._turned(a), b)
 
     @staticmethod
     def mv(a, x):
@@ -189,8 +193,8 @@ class First:
         half = -(-size // 2)
         a = cls.factor(w[:, :half, :half], floor[:, :half])
         corner = a.inverse @ w[:, :half, half:]
-        b = cls.factor(w[:, half:, half:] - cls.t(corner) @ corner, floor[:, half:])
-        cross = -(b.inverse @ (cls.t(corner) @ a.inverse))
+        b = cls.factor(w[:, half:, half:] - cls.tm(corner, corner), floor[:, half:])
+        cross = -(b.inverse @ cls.tm(corner, a.inverse))
         bottom = jnp.pad(b.upper, ((0, 0), (0, 0), (half, 0)))
         upper = jnp.concatenate([jnp.concatenate([a.upper, corner], 2), bottom], 1)
         top = jnp.pad(a.inverse, ((0, 0), (0, 0), (0, size - half)))
@@ -221,12 +225,17 @@ class Last:
     @staticmethod
     def mm(a, b):
         """Matrix product."""
-        return _written_out(a, b)
+        return _summed_products(a, b)
+
+    @classmethod
+    def tm(cls, a, b):
+        """Product a'b."""
+        return cls.mm(cls.t(a), b)
 
     @staticmethod
     def mv(a, x):
         """Matrix times vector."""
-        return _written_out(a, x[..., None, :])[..., 0, :]
+        return jnp.sum(a * x[..., None, :, :], axis=-2)
 
     @staticmethod
     def outer(x, y):

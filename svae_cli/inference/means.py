@@ -148,13 +148,13 @@ def deviations(latent_dim: int, method: Method):
         grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, saved, cotangents)
         gains, noise, upper, inverse = (grid.enter(x) for x in (args[0], args[3], *saved))
         paths, paths_bar = grid.enter(outputs[0]), grid.enter(cotangents[0])
-        layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+        layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
         total = affine(grid, t(grid.behind(gains)), paths_bar, reverse=False, columns=True)
         gains_bar = mm(total, t(grid.ahead(paths)))
         # Cholesky's adjoint: with B the cotangent of the lower factor, V_bar = L^-T lower(L'B, diagonal halved) L^-1.
         pulled = mm(upper, total)
         half = mm(pulled, t(noise)) * _halved(layout, inverse)
-        inner_bar = symmetric(layout, mm(t(inverse), mm(half, inverse)))
+        inner_bar = symmetric(layout, tm(inverse, mm(half, inverse)))
         return grid.leave(gains_bar), grid.leave(inner_bar), jnp.zeros_like(args[2]), grid.leave(pulled)
 
     return lane_function(forward, backward)

@@ -63,7 +63,7 @@ def _filled(start, *others):
 def _predict(layout, factor, dynamics, noise_cov):
     """A C'C A' + Q."""
     spread = layout.mm(factor, layout.t(dynamics))
-    return layout.mm(layout.t(spread), spread) + noise_cov
+    return layout.tm(spread, spread) + noise_cov
 
 
 def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool) -> Filtered:
@@ -78,7 +78,7 @@ def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal
     def step(predicted, slices):
         a, q, j = join(slices)
         factor, root, log_det = condition(layout, predicted, j, diagonal=diagonal)
-        return _predict(layout, factor, a, q), (layout.mm(layout.t(factor), factor), root, log_det)
+        return _predict(layout, factor, a, q), (layout.tm(factor, factor), root, log_det)
 
     return Filtered(*jax.lax.scan(step, start, moving, length=grid.length)[1])
 
@@ -96,7 +96,7 @@ def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool):
         a, q, inner, product, information = element
         factor, _, _ = condition(layout, predicted, information, diagonal=False)
         carried = layout.mm(factor, layout.t(product))
-        cov = layout.mm(layout.t(carried), carried) + inner
+        cov = layout.tm(carried, carried) + inner
         return layout.mm(layout.mm(a, cov), layout.t(a)) + q, predicted
 
     # Every chunk holds a copy of the initial covariance; the first chunk's is the chain's.
@@ -109,7 +109,7 @@ def _eliminate(grid: Grid, start, arrays, *, diagonal: bool):
     Returns (inner, product, information): given x, the last state has covariance ``inner`` and a mean that moves with
     ``product``; all potentials of the chunk together weigh x by ``information``.
     """
-    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     moving, join = _varying(arrays)
     moving = [None if m is None else (m[:-1] if i < 2 else m[1:]) for i, m in enumerate(moving)]
     eye = jnp.broadcast_to(layout.eye(start.shape[-2], start.dtype), start.shape)
@@ -120,16 +120,16 @@ def _eliminate(grid: Grid, start, arrays, *, diagonal: bool):
         a, q, j = join(slices)
         product = mm(a, product)
         factor, root, _ = condition(layout, _predict(layout, factor, a, q), j, diagonal=diagonal)
-        seen = mm(times_precision(layout, mm(t(factor), factor), j, diagonal=diagonal), product)
+        seen = mm(times_precision(layout, tm(factor, factor), j, diagonal=diagonal), product)
         half, product = mm(root, seen), product - seen
         weighed = times_precision(layout, t(product), j, diagonal=diagonal)
-        information = information + mm(weighed, product) + mm(t(half), half)
+        information = information + mm(weighed, product) + tm(half, half)
         return (factor, product, information), None
 
     information = layout.columns(eye, first) if diagonal else jnp.broadcast_to(first, start.shape)
     begin = jnp.zeros_like(start), eye, information
     factor, product, information = jax.lax.scan(step, begin, moving, length=grid.length - 1)[0]
-    return mm(t(factor), factor), product, information
+    return tm(factor, factor), product, information
 
 
 def congruence(grid: Grid, gains, inner, *, reverse: bool):
