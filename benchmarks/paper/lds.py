@@ -55,7 +55,7 @@ class Problem:
 def run(store: Store, options: argparse.Namespace) -> None:
     sizes = ("small",) if options.quick else ("small", "medium", "large")
     starts = ("linear",) if options.quick else ("linear", "random")
-    steps = options.steps or (300 if options.quick else 3000)
+    steps = options.steps or (1000 if options.quick else 3000)
     for size in sizes:
         for start in starts:
             for seed in range(options.seeds):

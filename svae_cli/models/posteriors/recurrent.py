@@ -91,7 +91,7 @@ class _Drawer(eqx.Module):
         dtype = self.features.dtype
         noise = jr.normal(key, (steps, n, dim), dtype)
 
-        def step(carry, row):
+        def step(carry: tuple[Array, Array], row: tuple[Array, Array, Chain, Array]):
             hidden, states = carry
             features, shock, chain, inside = row
             seen = jnp.concatenate([states, jnp.broadcast_to(features, (n, len(features)))], axis=-1)
