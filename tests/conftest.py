@@ -36,6 +36,7 @@ def environment(shared: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compiling
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "NO_COLOR": "1",
         "COLUMNS": "100",
