@@ -2,8 +2,9 @@
 
     python -m benchmarks.start [--steps 600] [--out benchmarks/results/start.json]
 
-Both runs see the same windows and have the same model. "linear" is EM and then the exact likelihood; "random" trains the
-full model from small random loadings on the bound, with nothing hidden. The target is the best bound of the random run.
+Both runs see the same windows and have the same model. "linear" is EM and then the exact likelihood; "random" trains
+the full model from small random loadings on the bound, with nothing hidden. The target is the best bound of the random
+run.
 """
 
 import argparse

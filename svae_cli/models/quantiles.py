@@ -61,9 +61,9 @@ def _count_quantiles(likelihood: PoissonLikelihood, mean: Array, variance: Array
 
     def add(state):
         count, reached, quantile = state
-        probability = jnp.exp(likelihood.log_prob(jnp.full_like(nodes, count), nodes)) @ weights
+        probability = jnp.exp(likelihood.log_prob(jnp.broadcast_to(jnp.asarray(count, nodes.dtype), nodes.shape), nodes)) @ weights
         reached = reached + probability
-        return count + 1, reached, quantile + (reached[..., None] < levels)
+        return count + 1, reached, quantile + (reached[..., None] < levels).astype(mean.dtype)
 
     start = (0, jnp.zeros_like(mean), jnp.zeros_like(levels))
     return jax.lax.while_loop(unfinished, add, start)[2]

@@ -13,6 +13,7 @@ from svae_cli.models.likelihoods import (
     PoissonLikelihood,
     StudentTLikelihood,
 )
+from svae_cli.models.quantiles import predictive_quantiles
 
 VARIANCE, FREEDOM = 0.7, 5.0
 CASES = {
@@ -92,3 +93,18 @@ def test_anchor_is_the_second_order_expansion(name):
 
     np.testing.assert_allclose(jax.grad(log_prob)(0.0), precision * pseudo, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(jax.grad(log_prob))(0.0), -precision, rtol=1e-6)
+
+
+def test_count_quantiles_invert_the_mixtures_distribution_function():
+    mean, variance = jnp.array([[0.3, -2.0]]), jnp.array([[0.25, 0.5]])
+    levels = jnp.array([0.05, 0.5, 0.95])
+    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels, jr.key(0)))[0]
+    for d in range(2):
+        weight = stats.norm(float(mean[0, d]), float(variance[0, d]) ** 0.5)
+        for q, level in enumerate(levels):
+            count = found[d, q]
+            reached, before = (
+                integrate.quad(lambda z: stats.poisson(np.exp(z)).cdf(k) * weight.pdf(z), -8, 6)[0]
+                for k in (count, count - 1)
+            )
+            assert before < level <= reached + 1e-6
