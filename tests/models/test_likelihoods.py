@@ -104,7 +104,7 @@ def test_count_quantiles_invert_the_mixtures_distribution_function():
         for q, level in enumerate(levels):
             count = found[d, q]
             reached, before = (
-                integrate.quad(lambda z: stats.poisson(np.exp(z)).cdf(k) * weight.pdf(z), -8, 6)[0]
+                integrate.quad(lambda z, k, w: stats.poisson(np.exp(z)).cdf(k) * w.pdf(z), -8, 6, args=(k, weight))[0]
                 for k in (count, count - 1)
             )
             assert before < level <= reached + 1e-6
