@@ -117,7 +117,8 @@ for _name, _module in _MODULES.items():
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stopped)
     debug = "--debug" in given
     try:
         code = app(args=given, prog_name="svae", standalone_mode=False)
@@ -130,9 +131,16 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM outside of training: leave through every ``finally``, so that no temporary file stays."""
-    raise SystemExit(128 + number)
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """SIGINT or SIGTERM outside of training: leave through every ``finally``, so that no temporary file stays.
+
+    While HDF5 is writing through Python code, it is left to finish that first.
+    """
+    sink_module = sys.modules.get("svae_cli.files.sink")
+    sink = None if sink_module is None else sink_module.writing_sink(frame)
+    if sink is None:
+        raise SystemExit(128 + number)
+    sink.exit_code = 128 + number
 
 
 def _as_svae_error(problem: Exception) -> SvaeError | None:
@@ -141,7 +149,7 @@ def _as_svae_error(problem: Exception) -> SvaeError | None:
         return problem
     if isinstance(problem, _USAGE_ERROR):
         return _usage(problem)
-    if isinstance(problem, typer.Abort | KeyboardInterrupt):
+    if isinstance(problem, typer.Abort):
         return Interrupted("interrupted", signal_number=signal.SIGINT)
     if isinstance(problem, MemoryError) or "RESOURCE_EXHAUSTED" in str(problem):
         return DeviceError("out of memory", hint="a smaller --batch-size or --window, or --device cpu")

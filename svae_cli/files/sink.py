@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import h5py
 
@@ -19,19 +20,24 @@ class Sink:
 
     Attributes:
         error: the failure, or None.
+        exit_code: what to leave the process with, if a signal came while HDF5 was writing; None if none came.
     """
 
     def __init__(self, path: Path, target: Path):
         self.error: OSError | None = None
+        self.exit_code: int | None = None
         self._target = target
         self._file = path.open("w+b", buffering=0)
 
     def check(self) -> None:
-        """Tell of a failure.
+        """Tell of a failure, or leave because of a signal that came while HDF5 was writing.
 
         Raises:
             OutputError: something could not be written.
+            SystemExit: a signal came.
         """
+        if self.exit_code is not None:
+            raise SystemExit(self.exit_code)
         if self.error is not None:
             reason = os.strerror(self.error.errno) if self.error.errno else str(self.error)
             hint = "free some space or choose another place with -o"
@@ -77,6 +83,16 @@ class Sink:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def writing_sink(frame: FrameType | None) -> Sink | None:
+    """The sink that HDF5 is writing to in this frame or one that called it: an exception must not be raised there."""
+    while frame is not None:
+        owner = frame.f_locals.get("self") if frame.f_code.co_filename == __file__ else None
+        if isinstance(owner, Sink):
+            return owner
+        frame = frame.f_back
+    return None
 
 
 @contextmanager

@@ -2,15 +2,21 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from processes import PROGRAM
+
+from svae_cli.cli.train import Fitting
+from svae_cli.config import Settings
 
 COMMANDS = ("train", "impute", "forecast", "evaluate", "encode", "sample", "simulate", "inspect", "plot")
 
@@ -23,12 +29,13 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_help_is_quick_and_loads_no_jax(environment: dict[str, str]):
-    best = 9.0
+    used = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([PROGRAM, "--help"], check=True, capture_output=True, env=environment)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.3
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(used) < 0.3  # processor time, since other tests run beside this one
     code = "import sys; from svae_cli.cli.app import app; sys.exit('jax' in sys.modules or 'h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -201,7 +208,8 @@ def test_a_file_that_grows_too_large_leaves_the_old_one(environment: dict[str, s
     assert svae_files(tmp_path) == ["x.h5"]
 
 
-def test_a_termination_leaves_no_half_file(environment: dict[str, str], tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_half_file(environment: dict[str, str], tmp_path: Path, number: signal.Signals):
     command = [PROGRAM, "simulate", "lds", "--series", "1000", "--steps", "1000", "-o", "x.h5"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
@@ -209,9 +217,13 @@ def test_a_termination_leaves_no_half_file(environment: dict[str, str], tmp_path
         assert time.monotonic() < deadline
         assert process.poll() is None, "finished before it could be stopped"
         time.sleep(0.005)
-    process.terminate()
-    assert process.wait(30) == 143
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
     assert svae_files(tmp_path) == []
-    assert process.stderr is not None
-    assert b"Traceback" not in process.stderr.read()
-    process.stderr.close()
+    assert stderr == b""
+
+
+def test_every_setting_is_an_option_of_train():
+    elsewhere = {"seed", "precision", "batch_size"}  # shared with other commands
+    assert {f.name for f in fields(Settings)} == {f.name for f in fields(Fitting)} | elsewhere
