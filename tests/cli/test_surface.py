@@ -210,7 +210,7 @@ def test_a_file_that_grows_too_large_leaves_the_old_one(environment: dict[str, s
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_half_file(environment: dict[str, str], tmp_path: Path, number: signal.Signals):
-    command = [PROGRAM, "simulate", "lds", "--series", "1000", "--steps", "1000", "-o", "x.h5"]
+    command = [PROGRAM, "simulate", "lds", "--series", "3000", "--steps", "1000", "-o", "x.h5"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not any(name.endswith(".part") for name in os.listdir(tmp_path)):
