@@ -61,7 +61,8 @@ def _count_quantiles(likelihood: PoissonLikelihood, mean: Array, variance: Array
 
     def add(state):
         count, reached, quantile = state
-        probability = jnp.exp(likelihood.log_prob(jnp.broadcast_to(jnp.asarray(count, nodes.dtype), nodes.shape), nodes)) @ weights
+        counts = jnp.broadcast_to(jnp.asarray(count, nodes.dtype), nodes.shape)
+        probability = jnp.exp(likelihood.log_prob(counts, nodes)) @ weights
         reached = reached + probability
         return count + 1, reached, quantile + (reached[..., None] < levels).astype(mean.dtype)
 
