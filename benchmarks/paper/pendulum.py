@@ -54,7 +54,7 @@ def _one(made: Simulation, family: str, masking: str, seed: int, steps: int) -> 
         mask_pattern=masking,
         mask_rate=0.3,
         stable=True,
-        window=50,
+        window=100,
         batch_size=10,
         linear_steps=100,
         patience=1000,

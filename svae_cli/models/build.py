@@ -163,12 +163,18 @@ def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shap
 
 
 def with_potentials(model: SVAE) -> SVAE:
-    """The same model, with the likelihood's own potentials in place of another family's networks."""
-    if not isinstance(model.recognition, ChainFamily | RecurrentFamily):
+    """The same model, with the likelihood's own potentials in place of another family's networks, or of frames'.
+
+    A frame decoder is left with its linear part: before it is trained, that is all of it, and far cheaper.
+    """
+    if not isinstance(model.recognition, ChainFamily | RecurrentFamily | FrameRecognition):
         return model
     n_channels, latent_dim = model.decoder.loadings.shape
     exact = Recognition.at_anchor(n_channels, latent_dim, model.decoder.loadings.dtype)
-    return SVAE(dynamics=model.dynamics, recognition=exact, decoder=model.decoder, likelihood=model.likelihood)
+    decoder = model.decoder
+    if isinstance(decoder, NetworkDecoder) and isinstance(decoder.network, FrameDecoder):
+        decoder = LinearDecoder(loadings=decoder.loadings, offset=decoder.offset)
+    return SVAE(dynamics=model.dynamics, recognition=exact, decoder=decoder, likelihood=model.likelihood)
 
 
 def as_dtype(model: SVAE, dtype: jnp.dtype) -> SVAE:

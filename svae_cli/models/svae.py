@@ -18,7 +18,7 @@ from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterio
 from svae_cli.models.posteriors.recurrent import PATHS
 from svae_cli.models.recognition import PotentialRecognition
 
-_FRAME_PAIRS = 3  # pairs of states that stand for a step's posterior where decoding one is costly
+_FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where decoding one is costly
 
 AnyPosterior = Posterior | ChainPosterior | PathPosterior
 """Each has ``means``, ``covariances`` and ``sample(key, n)``."""

@@ -16,6 +16,7 @@ from svae_cli.errors import DataError, UsageError
 
 _START_WINDOWS = 128  # windows that the linear start is fitted to
 _VALID_WINDOWS = 64
+_VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them takes most of a validation round
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
 _STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
 _COMPLETE = 0.999  # share of values observed, to count as without gaps
@@ -111,7 +112,8 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     dtype = np.dtype(settings.precision)
     reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
     linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
-    valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(_VALID_WINDOWS))
+    enough = max(8, min(_VALID_WINDOWS, _VALID_FRAMES // sizes.window)) if data.channel_shape else _VALID_WINDOWS
+    valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
         settings=settings,
@@ -131,9 +133,9 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     )
 
 
-def _enough(windows: Batch) -> Batch:
+def _enough(windows: Batch, enough: int) -> Batch:
     """Few windows are repeated, to be hidden in different ways: a score of few gaps would be a matter of luck."""
-    times = max(1, _VALID_WINDOWS // len(windows))
+    times = max(1, enough // len(windows))
     rows = np.tile(np.arange(len(windows)), times)
     return Batch(windows.values[rows], windows.observed[rows], windows.inputs[rows], windows.steps[rows])
 
