@@ -16,7 +16,7 @@ from functools import cache
 import jax.numpy as jnp
 
 from svae_cli.inference.batching import lane_function
-from svae_cli.inference.grid import Grid, Method
+from svae_cli.inference.grid import Grid, Plan
 from svae_cli.inference.lanes import symmetric
 from svae_cli.inference.scans import congruence, riccati, times_precision
 
@@ -50,7 +50,7 @@ def _filter_backward(grid: Grid, args, outputs, cotangents, *, diagonal: bool):
 
 
 @cache
-def filter_covariances(latent_dim: int, method: Method, *, diagonal: bool):
+def filter_covariances(latent_dim: int, plan: Plan, *, diagonal: bool):
     """A lane function (initial_cov, dynamics, noise_cov, precision) -> (filtered cov, root, log_det).
 
     ``root`` is for ``conditionals``; no gradient flows through it.
@@ -62,26 +62,29 @@ def filter_covariances(latent_dim: int, method: Method, *, diagonal: bool):
         return grid.enter(initial_cov), *moving
 
     def forward(*args):
-        grid = Grid.of(latent_dim, method, args[3].shape[1], args[1:])
+        grid = Grid.of(latent_dim, plan, args[3].shape[1], args[1:])
         return tuple(grid.leave(x) for x in riccati(grid, *enter(grid, args), diagonal=diagonal)), ()
 
     def backward(args, outputs, _saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[3].shape[1], args[1:], outputs, cotangents)
+        grid = Grid.of(latent_dim, plan, args[3].shape[1], args[1:], outputs, cotangents)
         inside = [tuple(grid.enter(x) for x in group) for group in (outputs, cotangents)]
         predicted, *bars = _filter_backward(grid, enter(grid, args), *inside, diagonal=diagonal)
-        return grid.leave(predicted)[:, :1], *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
+        return grid.leave_first(predicted), *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
 
     return lane_function(forward, backward)
 
 
-def _conditionals_forward(grid: Grid, cov, dynamics, root):
-    layout, later = grid.layout, grid.ahead(root)
-    half = layout.mm(later, layout.mm(dynamics, cov))
-    return layout.tm(half, later), cov - layout.tm(half, half)
+def _conditionals_forward(grid: Grid, cov, dynamics, noise_cov, root):
+    layout, mm, t, later = grid.layout, grid.layout.mm, grid.layout.t, grid.ahead(root)
+    gains = layout.tm(mm(later, mm(dynamics, cov)), later)
+    rest = layout.eye(cov.shape[-2], cov.dtype)[None] - mm(gains, dynamics)
+    # As a sum of squares: cov - gains predicted gains' would leave rounding errors of the size of cov.
+    inner = mm(mm(rest, cov), t(rest)) + mm(mm(gains, noise_cov), t(gains))
+    return gains, symmetric(layout, inner)
 
 
 def _conditionals_backward(grid: Grid, args, gains, cotangents):
-    cov, dynamics, root = args
+    cov, dynamics, _, root = args
     gains_bar, inner_bar = cotangents
     layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     inner_bar, later = symmetric(layout, inner_bar), grid.ahead(root)
@@ -94,7 +97,7 @@ def _conditionals_backward(grid: Grid, args, gains, cotangents):
 
 
 @cache
-def conditionals(latent_dim: int, method: Method):
+def conditionals(latent_dim: int, plan: Plan):
     """A lane function (filtered cov, dynamics, noise_cov, root) -> (gains, inner), as many as there are steps.
 
     x_t given x_{t+1} and the potentials up to t has a mean linear in x_{t+1} with ``gains`` and covariance ``inner``;
@@ -102,15 +105,15 @@ def conditionals(latent_dim: int, method: Method):
     """
 
     def enter(grid, args):
-        cov, dynamics, _, root = args  # noise_cov enters through root; it is an argument for its gradient's sake
-        return grid.enter(cov), grid.enter(dynamics, copies=True), grid.enter(root)
+        cov, dynamics, noise_cov, root = args
+        return grid.enter(cov), grid.enter(dynamics, copies=True), grid.enter(noise_cov, copies=True), grid.enter(root)
 
     def forward(*args):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args)
         return tuple(grid.leave(x) for x in _conditionals_forward(grid, *enter(grid, args))), ()
 
     def backward(args, outputs, _saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args, outputs, cotangents)
         inside = tuple(grid.enter(x) for x in cotangents)
         bars = _conditionals_backward(grid, enter(grid, args), grid.enter(outputs[0]), inside)
         return *(grid.leave(x, like) for x, like in zip(bars, args[:3], strict=True)), jnp.zeros_like(args[3])
@@ -119,15 +122,15 @@ def conditionals(latent_dim: int, method: Method):
 
 
 @cache
-def smooth_covariances(latent_dim: int, method: Method):
+def smooth_covariances(latent_dim: int, plan: Plan):
     """A lane function (gains, inner) -> (smoothed covariances,)."""
 
     def forward(gains, inner):
-        grid = Grid.of(latent_dim, method, gains.shape[1], (gains, inner))
+        grid = Grid.of(latent_dim, plan, gains.shape[1], (gains, inner))
         return (grid.leave(congruence(grid, grid.enter(gains), grid.enter(inner), reverse=True)),), ()
 
     def backward(args, outputs, _saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args, outputs, cotangents)
         gains, cov, cov_bar = (grid.enter(x) for x in (args[0], *outputs, *cotangents))
         layout = grid.layout
         earlier = layout.t(grid.behind(gains))

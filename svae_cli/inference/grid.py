@@ -6,6 +6,7 @@ Everything that is local to a step works on all chunks at once; what looks at a 
 
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from svae_cli.inference.lanes import LANE_BLOCK, Layout, layout_for
@@ -13,6 +14,18 @@ from svae_cli.inference.lanes import LANE_BLOCK, Layout, layout_for
 Method = Literal["auto", "sequential", "parallel"]
 
 SHORTEST_CHUNK = 8
+
+
+class Plan(NamedTuple):
+    """How to go through time.
+
+    Attributes:
+        method: see ``choose_chunks``.
+        axis: name of the device axis that holds time, inside ``shard_map``; None on one device.
+    """
+
+    method: Method = "auto"
+    axis: str | None = None
 
 
 def choose_chunks(method: Method, lanes: int, steps: int) -> int:
@@ -38,22 +51,29 @@ class Grid(NamedTuple):
         layout: of the arrays inside.
         lanes: chains outside.
         steps: time steps T outside.
-        chunks: pieces of each chain; inside there are lanes * chunks lanes.
+        chunks: pieces of each chain (on this device); inside there are lanes * chunks lanes.
+        axis: device axis that holds further pieces, or None.
     """
 
     layout: Layout
     lanes: int
     steps: int
     chunks: int
+    axis: str | None = None
 
     @classmethod
-    def of(cls, latent_dim: int, method: Method, steps: int, *groups) -> "Grid":
+    def of(cls, latent_dim: int, plan: Plan, steps: int, *groups) -> "Grid":
         """For groups of (lane, time, ...) arrays; time has length 1 in what is constant."""
         arrays = [x for group in groups for x in group]
         lanes = max(x.shape[0] for x in arrays)
         shared_path = lanes > 1 and any(x.shape[0] == 1 and x.shape[1] > 1 for x in arrays)
-        chunks = 1 if shared_path else choose_chunks(method, lanes, steps)
-        return cls(layout_for(latent_dim), lanes, steps, chunks)
+        chunks = 1 if shared_path else choose_chunks(plan.method, lanes, steps)
+        return cls(layout_for(latent_dim), lanes, steps, chunks, plan.axis)
+
+    @property
+    def whole(self) -> bool:
+        """Whether each chain is in one piece."""
+        return self.chunks == 1 and self.axis is None
 
     @property
     def length(self) -> int:
@@ -82,25 +102,35 @@ class Grid(NamedTuple):
         x = self._outside(x)
         return x.reshape(x.shape[0], -1, *x.shape[3:])[:, :time]
 
+    def leave_first(self, x):
+        """The first step alone, back to (lane, 1, ...); zero on the devices that do not hold it."""
+        first = self.leave(x)[:, :1]
+        if self.axis is None:
+            return first
+        return jnp.where(jax.lax.axis_index(self.axis) == 0, first, jnp.zeros_like(first))
+
     def _outside(self, x):
         """(time, lanes inside) -> (lane, chunk, time, ...)."""
         x = self.layout.leave(x, self.lanes * self.chunks)
         return x.reshape(-1, self.chunks, *x.shape[1:])
 
     def heads(self, x):
-        """One value a chunk, in the layout without time -> in the layout with chunks as time."""
-        return self.layout.enter(self._outside(x[None])[:, :, 0])
+        """One value a chunk, in the layout without time -> all chunks of all devices, as time in the layout."""
+        x = self._outside(x[None])[:, :, 0]
+        return self.layout.enter(x if self.axis is None else jax.lax.all_gather(x, self.axis, axis=1, tiled=True))
 
     def unheads(self, x):
-        """The inverse of ``heads``."""
+        """The inverse of ``heads``; each device takes its own."""
         x = self.layout.leave(x, self.lanes)
+        if self.axis is not None:
+            x = jax.lax.dynamic_slice_in_dim(x, jax.lax.axis_index(self.axis) * self.chunks, self.chunks, axis=1)
         return self.layout.enter(x.reshape(-1, 1, *x.shape[2:]))[0]
 
     def ahead(self, x):
         """x_{t+1} at every t, zero at the end; what is constant in time stays as it is."""
         if x.shape[0] == 1 and self.length > 1:
             return x
-        if self.chunks == 1:
+        if self.whole:
             return jnp.concatenate([x[1:], jnp.zeros_like(x[:1])])
         heads = self.heads(x[0])
         last = self.unheads(jnp.concatenate([heads[1:], jnp.zeros_like(heads[:1])]))
@@ -110,7 +140,7 @@ class Grid(NamedTuple):
         """x_{t-1} at every t, ``first`` (or zero) at the start; what is constant in time stays as it is."""
         if x.shape[0] == 1 and self.length > 1:
             return x
-        heads = x[-1:] if self.chunks == 1 else self.heads(x[-1])
+        heads = x[-1:] if self.whole else self.heads(x[-1])
         start = jnp.zeros_like(heads[:1]) if first is None else jnp.broadcast_to(first, heads[:1].shape)
         heads = jnp.concatenate([start, heads[:-1]])
-        return jnp.concatenate([heads if self.chunks == 1 else self.unheads(heads)[None], x[:-1]])
+        return jnp.concatenate([heads if self.whole else self.unheads(heads)[None], x[:-1]])

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from svae_cli.inference.batching import lane_function
 from svae_cli.inference.covariances import closed_loop
-from svae_cli.inference.grid import Grid, Method
+from svae_cli.inference.grid import Grid, Plan
 from svae_cli.inference.lanes import symmetric
 from svae_cli.inference.scans import affine
 
@@ -59,7 +59,7 @@ def _filter_backward(grid: Grid, args, means, cotangents, *, diagonal: bool):
 
 
 @cache
-def filter_means(latent_dim: int, method: Method, *, diagonal: bool):
+def filter_means(latent_dim: int, plan: Plan, *, diagonal: bool):
     """A lane function (initial_mean, dynamics, bias, precision, shift, filtered cov) -> (filtered means, quadratic).
 
     log Z = sum_t (quadratic_t - log_det_t / 2).
@@ -71,20 +71,20 @@ def filter_means(latent_dim: int, method: Method, *, diagonal: bool):
         return initial_mean, grid.enter(dynamics, copies=True), *(grid.enter(x) for x in rest)
 
     def forward(*args):
-        grid = Grid.of(latent_dim, method, args[4].shape[1], args[1:])
+        grid = Grid.of(latent_dim, plan, args[4].shape[1], args[1:])
         return tuple(grid.leave(x) for x in _filter_forward(grid, *enter(grid, args), diagonal=diagonal)), ()
 
     def backward(args, outputs, _saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[4].shape[1], args[1:], outputs, cotangents)
+        grid = Grid.of(latent_dim, plan, args[4].shape[1], args[1:], outputs, cotangents)
         inside = enter(grid, args), grid.enter(outputs[0]), tuple(grid.enter(x) for x in cotangents)
         first, *bars = _filter_backward(grid, *inside, diagonal=diagonal)
-        return grid.leave(first)[:, :1], *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
+        return grid.leave_first(first), *(grid.leave(x, like) for x, like in zip(bars, args[1:], strict=True))
 
     return lane_function(forward, backward)
 
 
 @cache
-def smooth_means(latent_dim: int, method: Method):
+def smooth_means(latent_dim: int, plan: Plan):
     """A lane function (filtered means, dynamics, bias, gains) -> (smoothed means,)."""
 
     def enter(grid, args):
@@ -92,13 +92,13 @@ def smooth_means(latent_dim: int, method: Method):
         return grid.enter(means), grid.enter(dynamics, copies=True), grid.enter(bias), grid.enter(gains)
 
     def forward(*args):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args)
         means, dynamics, bias, gains = enter(grid, args)
         moved = grid.layout.mv(dynamics, means) + bias
         return (grid.leave(affine(grid, gains, means - grid.layout.mv(gains, moved), reverse=True)),), ()
 
     def backward(args, outputs, _saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, cotangents)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args, outputs, cotangents)
         means, dynamics, bias, gains = enter(grid, args)
         smoothed, smoothed_bar = grid.enter(outputs[0]), grid.enter(cotangents[0])
         layout, mv = grid.layout, grid.layout.mv
@@ -116,37 +116,34 @@ def smooth_means(latent_dim: int, method: Method):
     return lane_function(forward, backward)
 
 
-def _factor_steps(layout, inner, scale):
-    """Cholesky of every inner covariance; pivots lost to rounding are raised to what ``scale`` lets one believe in."""
-    info = jnp.finfo(inner.dtype)
-    floor = jnp.maximum(4 * info.eps * scale, info.tiny * 1e6)
+def _factor_steps(layout, inner):
+    """(upper factor, its transposed inverse) of the covariance at every step."""
 
-    def step(_, slices):
-        factored = layout.factor(*slices)
+    def step(_, cov):
+        factored = layout.factor(cov)
         return None, (factored.upper, factored.inverse)
 
-    return jax.lax.scan(step, None, (inner, floor))[1]
+    return jax.lax.scan(step, None, inner)[1]
 
 
 @cache
-def deviations(latent_dim: int, method: Method):
-    """A lane function (gains, inner, scale, noise) -> (deviations,) of sample paths from the smoothed means.
+def deviations(latent_dim: int, plan: Plan):
+    """A lane function (gains, inner, noise) -> (deviations,) of sample paths from the smoothed means.
 
-    ``noise`` and the result are (lane, time, latent, sample); ``scale`` (lane, time, latent) is the size of the numbers
-    that ``inner`` is a difference of (no gradient).
+    ``noise`` and the result are (lane, time, latent, sample).
     """
 
     def forward(*args):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args)
-        gains, inner, scale, noise = (grid.enter(x) for x in args)
-        upper, inverse = _factor_steps(grid.layout, inner, scale)
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args)
+        gains, inner, noise = (grid.enter(x) for x in args)
+        upper, inverse = _factor_steps(grid.layout, inner)
         offsets = grid.layout.mm(grid.layout.t(upper), noise)
         paths = affine(grid, gains, offsets, reverse=True, columns=True)
         return (grid.leave(paths),), (grid.leave(upper), grid.leave(inverse))
 
     def backward(args, outputs, saved, cotangents):
-        grid = Grid.of(latent_dim, method, args[0].shape[1], args, outputs, saved, cotangents)
-        gains, noise, upper, inverse = (grid.enter(x) for x in (args[0], args[3], *saved))
+        grid = Grid.of(latent_dim, plan, args[0].shape[1], args, outputs, saved, cotangents)
+        gains, noise, upper, inverse = (grid.enter(x) for x in (args[0], args[2], *saved))
         paths, paths_bar = grid.enter(outputs[0]), grid.enter(cotangents[0])
         layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
         total = affine(grid, t(grid.behind(gains)), paths_bar, reverse=False, columns=True)
@@ -155,7 +152,7 @@ def deviations(latent_dim: int, method: Method):
         pulled = mm(upper, total)
         half = mm(pulled, t(noise)) * _halved(layout, inverse)
         inner_bar = symmetric(layout, tm(inverse, mm(half, inverse)))
-        return grid.leave(gains_bar), grid.leave(inner_bar), jnp.zeros_like(args[2]), grid.leave(pulled)
+        return grid.leave(gains_bar), grid.leave(inner_bar), grid.leave(pulled)
 
     return lane_function(forward, backward)
 

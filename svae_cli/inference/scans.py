@@ -72,7 +72,7 @@ def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal
     moving, join = _varying((dynamics, noise_cov, precision))
     matrix = precision[0] if not diagonal else layout.columns(initial_cov[0], precision[0])
     start = _filled(initial_cov[0], dynamics[0], noise_cov[0], matrix)
-    if grid.chunks > 1:
+    if not grid.whole:
         start = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), diagonal=diagonal)
 
     def step(predicted, slices):
@@ -158,20 +158,20 @@ def affine(grid: Grid, gains, offsets, *, reverse: bool, columns: bool = False):
 def _recursion(grid: Grid, advance, gains, extras, *, reverse: bool):
     zero = jnp.zeros_like(jax.eval_shape(advance, extras[0], gains[0], extras[0]))
 
-    def run(start, gains, extras, *, keep: bool = True):
-        def step(state, slices):
-            state = advance(state, *slices)
-            return state, state if keep else None
+    def step(state, slices):
+        state = advance(state, *slices)
+        return state, state
 
-        return jax.lax.scan(step, start, (gains, extras), reverse=reverse)
+    def path(start, gains, extras):
+        return jnp.asarray(jax.lax.scan(step, start, (gains, extras), reverse=reverse)[1])
 
-    if grid.chunks == 1:
-        return run(zero, gains, extras)[1]
+    if grid.whole:
+        return path(zero, gains, extras)
     layout = grid.layout
     eye = jnp.broadcast_to(layout.eye(gains.shape[-2], gains.dtype), gains.shape[1:])
     product = jax.lax.scan(lambda p, g: (layout.mm(g, p), None), eye, gains, reverse=reverse)[0]
-    total, _ = run(zero, gains, extras, keep=False)
+    total = jax.lax.scan(lambda x, slices: (advance(x, *slices), None), zero, (gains, extras), reverse=reverse)[0]
     heads = grid.heads(zero)
-    _, chain = run(heads[0], grid.heads(product), grid.heads(total))
+    chain = path(heads[0], grid.heads(product), grid.heads(total))
     entering = (chain[1:], heads[:1]) if reverse else (heads[:1], chain[:-1])
-    return run(grid.unheads(jnp.concatenate(entering)), gains, extras)[1]
+    return path(grid.unheads(jnp.concatenate(entering)), gains, extras)

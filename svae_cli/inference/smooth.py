@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from svae_cli.inference.covariances import conditionals, filter_covariances, smooth_covariances
 from svae_cli.inference.gaussian import Gaussian, Potential
-from svae_cli.inference.grid import Method
+from svae_cli.inference.grid import Method, Plan
 from svae_cli.inference.means import deviations, filter_means, smooth_means
 from svae_cli.inference.prior import LinearGaussianPrior
 
@@ -25,6 +25,7 @@ class Posterior(eqx.Module):
         log_det: sum_t log det(I + predicted covariance x precision): twice the nats of volume that the potentials took.
         gains: of x_{t+1} in E[x_t | x_{t+1}, potentials 1..t]; 0 at the last step.
         inner: Cov(x_t | x_{t+1}, potentials 1..t); at the last step the filtered covariance.
+        plan: how time was gone through.
     """
 
     log_normalizer: Float[Array, ""]
@@ -35,7 +36,7 @@ class Posterior(eqx.Module):
     log_det: Float[Array, ""]
     gains: Float[Array, "time latent latent"]
     inner: Float[Array, "time latent latent"]
-    method: Method = eqx.field(static=True)
+    plan: Plan = eqx.field(static=True)
 
     @property
     def cross_covariances(self) -> Float[Array, "transition latent latent"]:
@@ -48,14 +49,13 @@ class Posterior(eqx.Module):
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "sample time latent"]:
         """Joint paths from q, differentiable in the prior and the potentials."""
-        return self.means[None] + _deviations(self.gains, self.inner, self.filtered.cov, key, n, self.method)
+        return self.means[None] + _deviations(self.gains, self.inner, key, n, self.plan)
 
 
-def _deviations(gains, inner, cov, key, n, method):
+def _deviations(gains, inner, key, n, plan):
     steps, k = inner.shape[:2]
-    scale = jax.lax.stop_gradient(jnp.diagonal(cov, axis1=-2, axis2=-1))
     noise = jr.normal(key, (steps, k, n), inner.dtype)
-    (paths,) = deviations(k, method)(*(x[None] for x in (gains, inner, scale, noise)))
+    (paths,) = deviations(k, plan)(*(x[None] for x in (gains, inner, noise)))
     return jnp.moveaxis(paths[0], -1, 0)
 
 
@@ -63,12 +63,19 @@ def _symmetric(x):
     return (x + jnp.swapaxes(x, -1, -2)) / 2
 
 
+def _definite(precision):
+    """Precisions with their diagonal raised by K roundings: one rounded from a singular one may be indefinite."""
+    share = precision.shape[-1] * jnp.finfo(precision.dtype).eps
+    precision = _symmetric(precision)
+    return precision + share * precision * jnp.eye(precision.shape[-1], dtype=precision.dtype)[None]
+
+
 def _timed(x, rank: int):
     """A leading time axis of length 1 for what is constant."""
     return x if x.ndim == rank + 1 else x[None]
 
 
-class _Chain(eqx.Module):
+class Chain(eqx.Module):
     """A prior and potentials as the lane functions take them: one lane, a time axis that may have length 1."""
 
     initial_mean: Array
@@ -79,43 +86,48 @@ class _Chain(eqx.Module):
     precision: Array
     shift: Array
     diagonal: bool = eqx.field(static=True)
-    method: Method = eqx.field(static=True)
+    plan: Plan = eqx.field(static=True)
 
     @property
     def latent_dim(self) -> int:
+        """Number of latent states K."""
         return self.shift.shape[-1]
 
     def filter_covariances(self):
-        run = filter_covariances(self.latent_dim, self.method, diagonal=self.diagonal)
+        """Filtered covariances, their roots, log determinants."""
+        run = filter_covariances(self.latent_dim, self.plan, diagonal=self.diagonal)
         return run(self.initial_cov, self.dynamics, self.noise_cov, self.precision)
 
     def filter_means(self, cov):
-        run = filter_means(self.latent_dim, self.method, diagonal=self.diagonal)
+        """Filtered means and the quadratic part of log Z."""
+        run = filter_means(self.latent_dim, self.plan, diagonal=self.diagonal)
         return run(self.initial_mean, self.dynamics, self.bias, self.precision, self.shift, cov)
 
     def conditionals(self, cov, root):
-        return conditionals(self.latent_dim, self.method)(
-            cov, self.dynamics, self.noise_cov, jax.lax.stop_gradient(root)
-        )
+        """Gains and inner covariances of x_t given x_{t+1}."""
+        return conditionals(self.latent_dim, self.plan)(cov, self.dynamics, self.noise_cov, jax.lax.stop_gradient(root))
 
     def smooth_means(self, means, gains):
-        return smooth_means(self.latent_dim, self.method)(means, self.dynamics, self.bias, gains)[0]
+        """Smoothed means."""
+        return smooth_means(self.latent_dim, self.plan)(means, self.dynamics, self.bias, gains)[0]
 
 
-def _chain(prior: LinearGaussianPrior, potentials: Potential, method: Method) -> _Chain:
+def chain_of(prior: LinearGaussianPrior, potentials: Potential, plan: Plan) -> Chain:
+    """The chain of one series."""
     arrays = (
         prior.initial_mean[None],
         _symmetric(prior.initial_cov)[None],
         _timed(prior.dynamics, 2),
         _timed(prior.bias, 1),
         _symmetric(_timed(prior.noise_cov, 2)),
-        potentials.precision if potentials.diagonal else _symmetric(potentials.precision),
+        potentials.precision if potentials.diagonal else _definite(potentials.precision),
         potentials.shift,
     )
-    return _Chain(*(x[None] for x in arrays), diagonal=potentials.diagonal, method=method)
+    return Chain(*(x[None] for x in arrays), diagonal=potentials.diagonal, plan=plan)
 
 
-def _log_normalizer(quadratic, log_det):
+def log_normalizer_of(quadratic, log_det) -> Float[Array, ""]:
+    """Log Z from its parts, one a step."""
     return jnp.sum(quadratic) - jnp.sum(log_det) / 2
 
 
@@ -123,11 +135,19 @@ def _log_det(cov):
     return 2 * jnp.sum(jnp.log(jnp.diagonal(jnp.linalg.cholesky(cov), axis1=-2, axis2=-1)), axis=-1)
 
 
-def _prior_entropy(chain: _Chain):
-    steps, k = chain.shift.shape[1:]
-    noise = _log_det(chain.noise_cov[0])
-    noise = noise[0] * (steps - 1) if len(noise) == 1 else jnp.sum(noise)
-    return (steps * k * (1 + jnp.log(2 * jnp.pi).astype(noise.dtype)) + _log_det(chain.initial_cov[0, 0]) + noise) / 2
+def smooth_chain(chain: Chain, filtered_means, gains, inner):
+    """(smoothed means, smoothed covariances) without the lane axis."""
+    covariances = smooth_covariances(chain.latent_dim, chain.plan)(gains, inner)[0][0]
+    return chain.smooth_means(filtered_means, gains)[0], covariances
+
+
+def prior_entropy(prior: LinearGaussianPrior, steps: int) -> Float[Array, ""]:
+    """Differential entropy of the prior over whole paths, in nats."""
+    k = prior.latent_dim
+    noise = _log_det(_symmetric(prior.noise_cov))
+    noise = noise * (steps - 1) if noise.ndim == 0 else jnp.sum(noise)
+    log_2pi = jnp.log(2 * jnp.pi).astype(noise.dtype)
+    return (steps * k * (1 + log_2pi) + _log_det(_symmetric(prior.initial_cov)) + noise) / 2
 
 
 def smooth(prior: LinearGaussianPrior, potentials: Potential, *, method: Method = "auto") -> Posterior:
@@ -135,41 +155,47 @@ def smooth(prior: LinearGaussianPrior, potentials: Potential, *, method: Method 
 
     References: docs/message-passing.md; Särkkä, "Bayesian Filtering and Smoothing", chapters 4 and 8.
     """
-    chain = _chain(prior, potentials, method)
+    chain = chain_of(prior, potentials, Plan(method))
+    return posterior_of(chain, prior_entropy(prior, len(potentials.shift)))
+
+
+def posterior_of(chain: Chain, entropy: Float[Array, ""]) -> Posterior:
+    """All moments of a chain whose prior has this ``entropy``."""
     cov, root, log_det = chain.filter_covariances()
     filtered, quadratic = chain.filter_means(cov)
     gains, inner = chain.conditionals(cov, root)
+    means, covariances = smooth_chain(chain, filtered, gains, inner)
     return Posterior(
-        log_normalizer=_log_normalizer(quadratic, log_det),
-        means=chain.smooth_means(filtered, gains)[0],
-        covariances=smooth_covariances(chain.latent_dim, method)(gains, inner)[0][0],
+        log_normalizer=log_normalizer_of(quadratic, log_det),
+        means=means,
+        covariances=covariances,
         filtered=Gaussian(filtered[0], cov[0]),
-        prior_entropy=_prior_entropy(chain),
+        prior_entropy=entropy,
         log_det=jnp.sum(log_det),
         gains=gains[0],
         inner=inner[0],
-        method=method,
+        plan=chain.plan,
     )
 
 
 def log_normalizer(prior: LinearGaussianPrior, potentials: Potential, *, method: Method = "auto") -> Float[Array, ""]:
     """Log of the integral of p(x) prod_t psi_t(x_t); its gradient costs one backward pass."""
-    chain = _chain(prior, potentials, method)
+    chain = chain_of(prior, potentials, Plan(method))
     cov, _, log_det = chain.filter_covariances()
     _, quadratic = chain.filter_means(cov)
-    return _log_normalizer(quadratic, log_det)
+    return log_normalizer_of(quadratic, log_det)
 
 
 def sample(
     prior: LinearGaussianPrior, potentials: Potential, key: PRNGKeyArray, n: int, *, method: Method = "auto"
 ) -> Float[Array, "sample time latent"]:
     """Joint paths from the posterior, without its smoothed covariances."""
-    chain = _chain(prior, potentials, method)
+    chain = chain_of(prior, potentials, Plan(method))
     cov, root, _ = chain.filter_covariances()
     filtered, _ = chain.filter_means(cov)
     gains, inner = chain.conditionals(cov, root)
     means = chain.smooth_means(filtered, gains)[0]
-    return means[None] + _deviations(gains[0], inner[0], cov[0], key, n, method)
+    return means[None] + _deviations(gains[0], inner[0], key, n, chain.plan)
 
 
 def kl_divergence(posterior: Posterior, potentials: Potential) -> Float[Array, ""]:

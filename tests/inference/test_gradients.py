@@ -154,7 +154,7 @@ def test_log_normalizer_gradients_are_the_expected_statistics():
 
 
 def test_second_derivatives_of_the_kl_divergence():
-    arrays, precision, shift, _ = _case(2, 3, 2, diagonal=True, varying=False)
+    arrays, precision, shift, _ = _case(2, 3, 1, diagonal=True, varying=False)
     prior = LinearGaussianPrior(*arrays)
 
     def kl(x):
