@@ -89,6 +89,7 @@ def test_a_damaged_checkpoint_is_refused(svae, interrupted: Path, damage: str):
     assert len(found.stderr.splitlines()) <= 3
 
 
+@pytest.mark.timeout(900)
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(environment: dict[str, str], folder: Path):
     script = Path(__file__).with_name("kills.py")
     found = subprocess.run(
@@ -96,7 +97,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(environmen
         env=environment,
         capture_output=True,
         text=True,
-        timeout=290,
+        timeout=840,
         check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr

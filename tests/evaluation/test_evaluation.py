@@ -180,7 +180,7 @@ def test_of_the_training_data_only_the_held_out_part_is_scored(seasonal, monkeyp
         "time": {"kind": "time", "first_held_out": [200, 200, 200]},
         "series": {"kind": "series", "held_out": ["1"]},
     }
-    model = replace(fitted(), fingerprint=evaluation.data_fingerprint(data), split=split[kind])
+    model = replace(fitted(), fingerprint=evaluation.fingerprint_of(data), split=split[kind])
     predict_with(monkeypatch, clean)
     options = EvaluationOptions(task="impute", patterns=("point",), mask_rate=0.3)
     some, everything = (evaluate(model, data, replace(options, everything=e)) for e in (False, True))

@@ -11,7 +11,7 @@ from svae_cli.training.fit import fit, initial_state
 from svae_cli.training.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion")
-QUICK = Settings(latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,))
+QUICK = Settings(latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,), patience=100)
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def test_the_full_model_is_never_worse_than_its_linear_start(whole):
     assert whole[-1].state.best_score >= history[0]["score"]
 
 
-def test_training_raises_the_bound(whole):
-    history = [r for r in whole[-1].state.history if r["stage"] == "linear"]
-    assert max(r["elbo"] for r in history) > history[0]["elbo"] + 0.01
+def test_training_raises_the_likelihood(whole):
+    values = [p.report.train for p in whole if p.report.stage == "linear"]
+    assert np.mean(values[-10:]) > np.mean(values[:10])
 
 
 def test_same_seed_same_bytes(whole):
