@@ -11,7 +11,9 @@ from svae_cli.training.fit import fit, initial_state
 from svae_cli.training.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion")
-QUICK = Settings(latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,), patience=100)
+QUICK = Settings(
+    latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,), patience=100
+)
 
 
 @pytest.fixture
