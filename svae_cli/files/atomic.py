@@ -1,6 +1,7 @@
 """Outputs that appear whole or not at all: a temporary file beside the target, flush, fsync, rename."""
 
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -54,8 +55,11 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
     check_target(target, force=force)
     through = target == STDOUT or _is_special(target)
     final = target if through else Path(os.path.realpath(target))
-    temporary = _temporary_beside(final, elsewhere=through)
+    # The name comes first: a signal between making the file and entering the block would leave it behind.
+    temporary = _name_beside(final, elsewhere=through)
     try:
+        with _told_as_output_error(final):
+            temporary.touch(mode=0o600, exist_ok=False)
         yield temporary
         with _told_as_output_error(target):
             _settle(temporary, final, through=through)
@@ -88,12 +92,9 @@ def _told_as_output_error(target: Path) -> Iterator[None]:
         ) from problem
 
 
-def _temporary_beside(final: Path, *, elsewhere: bool) -> Path:
-    folder = tempfile.gettempdir() if elsewhere else str(final.parent)
-    with _told_as_output_error(final):
-        handle, name = tempfile.mkstemp(prefix=f".{final.name.strip('.')[:40]}.", suffix=".part", dir=folder)
-        os.close(handle)
-    return Path(name)
+def _name_beside(final: Path, *, elsewhere: bool) -> Path:
+    folder = Path(tempfile.gettempdir()) if elsewhere else final.parent
+    return folder / f".{final.name.strip('.')[:40]}.{secrets.token_hex(4)}.part"
 
 
 def _settle(temporary: Path, final: Path, *, through: bool) -> None:

@@ -15,6 +15,9 @@ import h5py
 from svae_cli.errors import OutputError
 
 
+_CALLED_BY_HDF5 = frozenset({"write", "truncate", "readinto", "read", "seek", "tell", "flush"})
+
+
 class Sink:
     """An open file for h5py that remembers the first failed write and swallows it and all that follow.
 
@@ -88,9 +91,9 @@ class Sink:
 def writing_sink(frame: FrameType | None) -> Sink | None:
     """The sink that HDF5 is writing to in this frame or one that called it: an exception must not be raised there."""
     while frame is not None:
-        owner = frame.f_locals.get("self") if frame.f_code.co_filename == __file__ else None
-        if isinstance(owner, Sink):
-            return owner
+        code = frame.f_code
+        if code.co_filename == __file__ and code.co_name in _CALLED_BY_HDF5:
+            return frame.f_locals["self"]
         frame = frame.f_back
     return None
 

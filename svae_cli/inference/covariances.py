@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from svae_cli.inference.batching import lane_function
 from svae_cli.inference.grid import Grid, Plan
 from svae_cli.inference.lanes import symmetric
-from svae_cli.inference.scans import congruence, riccati, times_precision
+from svae_cli.inference.scans import congruence, riccati, root_of, times_precision
 
 
 def closed_loop(grid: Grid, cov, precision, dynamics, *, diagonal: bool):
@@ -30,11 +30,13 @@ def closed_loop(grid: Grid, cov, precision, dynamics, *, diagonal: bool):
 
 
 def _filter_backward(grid: Grid, args, outputs, cotangents, *, diagonal: bool):
-    _, dynamics, _, precision = args
+    initial_cov, dynamics, noise_cov, precision = args
     cov, root, _ = outputs
     cov_bar, _, log_det_bar = cotangents
     layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     seen, rest, loop = closed_loop(grid, cov, precision, dynamics, diagonal=diagonal)
+    predicted = grid.behind(mm(mm(dynamics, cov), t(dynamics)) + noise_cov, initial_cov)
+    root = root_of(layout, predicted, root)
     # M = J E = E'J E + J P predicted^-1 P J: no cancellation, whether J is tiny or huge.
     half = mm(root, seen)
     information = mm(times_precision(layout, t(rest), precision, diagonal=diagonal), rest) + tm(half, half)
@@ -74,8 +76,15 @@ def filter_covariances(latent_dim: int, plan: Plan, *, diagonal: bool):
     return lane_function(forward, backward)
 
 
+def _root_ahead(grid: Grid, cov, dynamics, noise_cov, root):
+    layout = grid.layout
+    predicted = layout.mm(layout.mm(dynamics, cov), layout.t(dynamics)) + noise_cov
+    return root_of(layout, predicted, grid.ahead(root))
+
+
 def _conditionals_forward(grid: Grid, cov, dynamics, noise_cov, root):
-    layout, mm, t, later = grid.layout, grid.layout.mm, grid.layout.t, grid.ahead(root)
+    layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
+    later = _root_ahead(grid, cov, dynamics, noise_cov, root)
     gains = layout.tm(mm(later, mm(dynamics, cov)), later)
     rest = layout.eye(cov.shape[-2], cov.dtype)[None] - mm(gains, dynamics)
     # As a sum of squares: cov - gains predicted gains' would leave rounding errors of the size of cov.
@@ -84,10 +93,11 @@ def _conditionals_forward(grid: Grid, cov, dynamics, noise_cov, root):
 
 
 def _conditionals_backward(grid: Grid, args, gains, cotangents):
-    cov, dynamics, _, root = args
+    cov, dynamics, noise_cov, root = args
     gains_bar, inner_bar = cotangents
     layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
-    inner_bar, later = symmetric(layout, inner_bar), grid.ahead(root)
+    inner_bar = symmetric(layout, inner_bar)
+    later = _root_ahead(grid, cov, dynamics, noise_cov, root)
     weighted = mm(inner_bar, gains)
     cross_bar = mm(mm(gains_bar, t(later)), later) - 2 * weighted
     predicted_bar = -symmetric(layout, tm(gains, cross_bar + weighted))

@@ -8,6 +8,7 @@ With more than one chunk: eliminate the inside of every chunk, all chunks at onc
 all chunks again from what enters them.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,30 @@ class Filtered(NamedTuple):
     cov: jax.Array
     root: jax.Array
     log_det: jax.Array
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def root_of(layout: Layout, predicted, root):
+    """``root``, known already, as a function of the covariance with predicted^-1 = root' root.
+
+    The gradient is right for whatever uses root' root only: d(S^-1) = -S^-1 dS S^-1. It is what second derivatives
+    need where a gradient rule uses the root; where nobody differentiates the rule, ``predicted`` is never computed.
+    """
+    del layout, predicted
+    return root
+
+
+def _root_forward(layout, predicted, root):
+    del layout, predicted
+    return root, root
+
+
+def _root_backward(layout, root, root_bar):
+    weighed = layout.mm(layout.tm(root, root_bar), layout.tm(root, root))
+    return -(weighed + layout.t(weighed)) / 4, jnp.zeros_like(root)
+
+
+root_of.defvjp(_root_forward, _root_backward)
 
 
 def times_precision(layout: Layout, matrix, precision, *, diagonal: bool):
