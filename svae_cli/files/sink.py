@@ -14,7 +14,6 @@ import h5py
 
 from svae_cli.errors import OutputError
 
-
 _CALLED_BY_HDF5 = frozenset({"write", "truncate", "readinto", "read", "seek", "tell", "flush"})
 
 
