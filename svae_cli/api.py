@@ -38,15 +38,15 @@ class Model:
 
     def impute(self, values: Values, **options: Any) -> list[Prediction]:
         """Fill the gaps; options as in ``svae_cli.prediction.impute``."""
-        return list(prediction.impute(self.fitted, as_series(values), **options))
+        return list(prediction.whole(prediction.impute(self.fitted, as_series(values), **options)))
 
     def forecast(self, values: Values, *, horizon: int, **options: Any) -> list[Prediction]:
         """Predict beyond the end; options as in ``svae_cli.prediction.forecast``."""
-        return list(prediction.forecast(self.fitted, as_series(values), horizon=horizon, **options))
+        return list(prediction.whole(prediction.forecast(self.fitted, as_series(values), horizon=horizon, **options)))
 
     def encode(self, values: Values, *, filtered: bool = False) -> list[LatentPath]:
         """Posterior latent states of each series."""
-        return list(prediction.encode(self.fitted, as_series(values), filtered=filtered))
+        return list(prediction.whole(prediction.encode(self.fitted, as_series(values), filtered=filtered)))
 
     def sample(self, *, steps: int, count: int = 1, seed: int = 0) -> np.ndarray:
         """New series, (count, steps, channel)."""

@@ -243,12 +243,16 @@ class _Asking:
 
     def _impute(self, data: SeriesSet) -> Iterator[Prediction]:
         options = self.options
-        return prediction.impute(
+        found = prediction.impute(
             self.fitted, data, quantiles=self._levels(), seed=options.seed, batch_size=options.batch_size
         )
+        return prediction.whole(found)
 
     def _forecast(self, past: SeriesSet, horizon: int) -> Iterator[Prediction]:
-        return prediction.forecast(self.fitted, past, horizon=horizon, quantiles=self._levels(), seed=self.options.seed)
+        found = prediction.forecast(
+            self.fitted, past, horizon=horizon, quantiles=self._levels(), seed=self.options.seed
+        )
+        return prediction.whole(found)
 
     def _levels(self) -> tuple[float, ...]:
         return () if self.fitted.settings.likelihood == "gaussian" else tuple(metrics.LEVELS.tolist())

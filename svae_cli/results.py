@@ -1,9 +1,24 @@
 """What the trained model answers, one series at a time, in the data's own units; plain NumPy."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+_TIME_AXIS = {"samples": 1}
+
+Result = TypeVar("Result", bound="Prediction | LatentPath")
+
+
+def _join(first: Result, more: Sequence[Result]) -> Result:
+    joined: dict[str, Any] = {}
+    for field in fields(first):
+        arrays = [getattr(part, field.name) for part in (first, *more)]
+        if isinstance(arrays[0], np.ndarray):
+            joined[field.name] = np.concatenate(arrays, axis=_TIME_AXIS.get(field.name, 0))
+    return replace(first, **joined)
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,7 @@ class Prediction:
         observed: (imputation) True where the input had a value.
         latent_mean: posterior means of the latent states, or None.
         latent_cov: their covariances, or None.
+        start: first step of this piece among the steps answered for the series; 0 begins a series.
     """
 
     key: str
@@ -31,6 +47,11 @@ class Prediction:
     observed: Bool[np.ndarray, "time channel"] | None = None
     latent_mean: Float[np.ndarray, "time latent"] | None = None
     latent_cov: Float[np.ndarray, "time latent latent"] | None = None
+    start: int = 0
+
+    def joined(self, more: "Sequence[Prediction]") -> "Prediction":
+        """This piece and those that follow it as one."""
+        return _join(self, more)
 
 
 @dataclass(frozen=True)
@@ -41,8 +62,14 @@ class LatentPath:
         key: the series' name.
         mean: posterior means.
         cov: posterior covariances.
+        start: first step of this piece in the series.
     """
 
     key: str
     mean: Float[np.ndarray, "time latent"]
     cov: Float[np.ndarray, "time latent latent"]
+    start: int = 0
+
+    def joined(self, more: "Sequence[LatentPath]") -> "LatentPath":
+        """This piece and those that follow it as one."""
+        return _join(self, more)

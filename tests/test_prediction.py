@@ -1,5 +1,7 @@
 """Answers of a model with known parameters: units, gaps, horizons, batches."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError, ModelError, UsageError
 from svae_cli.models.build import full_model
 from svae_cli.models.fitted import FittedModel
+from svae_cli.prediction import answers, pieces
 from tests.models.test_exactness import joint_observation, random_model
 
 SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
@@ -182,3 +185,51 @@ def test_what_does_not_fit_is_refused(fitted):
 
 def test_answers_do_not_depend_on_parameters_of_other_type(fitted):
     assert fitted.model.decoder.loadings.dtype == jnp.float64
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(answers, "STEPS_AT_ONCE", 10)
+    monkeypatch.setattr(pieces, "PIECE", 8)
+
+
+def long_series(n_inputs, ahead=0):
+    inputs = [np.random.default_rng(2).normal(size=(29 + max(ahead - 1, 0), n_inputs))] if n_inputs else None
+    return SeriesSet.from_arrays([series(29).read(0)], inputs=inputs, channels=("a", "b"))
+
+
+@pytest.mark.parametrize("n_inputs", [0, 1])
+def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, request):
+    fitted = make_fitted(n_inputs=n_inputs)
+    ask = {
+        "impute": lambda: prediction.impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
+        "forecast": lambda: prediction.forecast(fitted, long_series(n_inputs, 12), horizon=12),
+        "encode": lambda: prediction.encode(fitted, long_series(n_inputs)),
+        "filter": lambda: prediction.encode(fitted, long_series(n_inputs), filtered=True),
+    }
+    at_once = {name: next(run()) for name, run in ask.items()}
+    request.getfixturevalue("small_pieces")
+    for name, run in ask.items():
+        found = list(run())
+        assert [p.start for p in found] == {"forecast": [0, 3, 11]}.get(name, [0, 8, 16, 24])
+        (joined,) = prediction.whole(found)
+        for field in dataclasses.fields(joined):
+            got, expected = (getattr(x, field.name) for x in (joined, at_once[name]))
+            if isinstance(expected, np.ndarray):
+                np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10, err_msg=f"{name} {field.name}")
+            else:
+                assert got == expected
+
+
+def test_sample_paths_join_up_across_pieces(fitted, small_pieces):
+    data = long_series(0).between([0], [20])
+    (found,) = prediction.whole(prediction.impute(fitted, data, samples=4000, reconstruct=True))
+    _, cov = joint_observation(fitted.model, 20)
+    noise = np.diag(np.tile(np.exp(np.asarray(fitted.model.likelihood.log_variance)), 20))
+    seen = ~np.isnan(data.read(0).ravel())
+    signal = (cov - noise)[:, seen]
+    expected = cov - signal @ np.linalg.solve(cov[np.ix_(seen, seen)], signal.T)
+    drawn = SCALER.to_model(found.samples).reshape(4000, -1)
+    np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.12 * expected.max())
+    error = 6 * found.std / np.sqrt(4000)
+    assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)

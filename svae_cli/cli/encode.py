@@ -45,7 +45,7 @@ def command(
             model_sha256=sha256_of(model),
         )
         paths = prediction.encode(fitted, series, filtered=filtered, batch_size=computing.batch_size)
-        count = Count(paths, total=len(series), stage="encode", console=console)
+        count = Count(paths, total=sum(header.lengths), stage="encode", console=console)
         write_results(target, header, count, format=format, force=writing.force)
     kind = "filtered" if filtered else "smoothed"
     tell_written(console, target, f"{kind} latent states of {count.series} series", {"series": count.series})

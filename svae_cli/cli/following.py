@@ -11,7 +11,7 @@ from svae_cli.results import LatentPath, Prediction
 
 
 class Count:
-    """Pass results through and count them.
+    """Pass results through and count them; ``total`` is the number of steps to come.
 
     Attributes:
         series: results so far.
@@ -26,17 +26,18 @@ class Count:
         self._total = total
         self._stage = stage
         self._console = console
-        self.series = self.values = self.missing = 0
+        self.series = self.values = self.missing = self._steps = 0
 
     def __iter__(self) -> Iterator[Any]:
         with ProgressLine(self._console, plain_after=2.0) as progress:
             for row in self._rows:
-                self.series += 1
+                self.series += isinstance(row, np.ndarray) or row.start == 0
+                self._steps += len(row if isinstance(row, np.ndarray) else row.mean)
                 if isinstance(row, Prediction):
                     self.values += row.mean.size
                     self.missing += 0 if row.observed is None else int(np.count_nonzero(~row.observed))
                 yield row
-                progress.show(self._stage, self.series, self._total, "series")
+                progress.show(self._stage, self._steps, self._total, "steps")
 
 
 def tell_written(console: Console, target: Path, said: str, numbers: dict[str, Any]) -> None:

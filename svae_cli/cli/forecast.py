@@ -77,7 +77,7 @@ def command(
             seed=computing.seed,
             batch_size=computing.batch_size,
         )
-        count = Count(predictions, total=len(series), stage="forecast", console=console)
+        count = Count(predictions, total=sum(header.lengths), stage="forecast", console=console)
         write_results(target, header, count, format=format, force=writing.force)
     tell_written(console, target, f"{horizon} steps forecast for {count.series} series", {
         "series": count.series, "horizon": horizon,

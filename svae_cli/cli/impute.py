@@ -79,7 +79,7 @@ def command(
             seed=computing.seed,
             batch_size=computing.batch_size,
         )
-        count = Count(predictions, total=len(series), stage="impute", console=console)
+        count = Count(predictions, total=sum(header.lengths), stage="impute", console=console)
         write_results(target, header, count, format=format, force=writing.force, only_missing=only_missing)
     tell_written(console, target, f"{count.missing:,} of {count.values:,} values filled in {count.series} series", {
         "series": count.series, "values": count.values, "filled": count.missing,

@@ -1,16 +1,25 @@
 """Outputs that appear whole or not at all: a temporary file beside the target, flush, fsync, rename."""
 
+import glob
 import os
 import secrets
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from svae_cli.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_ABANDONED_AFTER = 60.0  # seconds
 
 STDOUT = Path("-")
 """The target that means standard output."""
@@ -57,15 +66,19 @@ def replacing(target: Path, *, force: bool) -> Iterator[Path]:
     final = target if through else Path(os.path.realpath(target))
     # The name comes first: a signal between making the file and entering the block would leave it behind.
     temporary = _name_beside(final, elsewhere=through)
+    _clear_abandoned(temporary)
+    handle = None
     try:
-        with _told_as_output_error(final):
-            temporary.touch(mode=0o600, exist_ok=False)
+        with _told_as_output_error(target):
+            handle = _claim(temporary)
         yield temporary
         with _told_as_output_error(target):
             _settle(temporary, final, through=through)
     finally:
         with suppress(OSError):
             temporary.unlink()
+        if handle is not None:
+            os.close(handle)
 
 
 @contextmanager
@@ -95,6 +108,32 @@ def _told_as_output_error(target: Path) -> Iterator[None]:
 def _name_beside(final: Path, *, elsewhere: bool) -> Path:
     folder = Path(tempfile.gettempdir()) if elsewhere else final.parent
     return folder / f".{final.name.strip('.')[:40]}.{secrets.token_hex(4)}.part"
+
+
+def _claim(temporary: Path) -> int:
+    """Make the file, and lock it for as long as its writer lives; see ``_clear_abandoned``."""
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    if fcntl is not None:
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def _clear_abandoned(temporary: Path) -> None:
+    """Remove temporary files of the same target whose writer was killed: unlocked and old."""
+    if fcntl is None:
+        return
+    stem = temporary.name[: -len("12345678.part")]
+    for other in temporary.parent.glob(f"{glob.escape(stem)}????????.part"):
+        with suppress(OSError):
+            if time.time() - other.stat().st_mtime < _ABANDONED_AFTER:
+                continue
+            handle = os.open(other, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                other.unlink()
+            finally:
+                os.close(handle)
 
 
 def _settle(temporary: Path, final: Path, *, through: bool) -> None:

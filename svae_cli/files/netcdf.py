@@ -11,7 +11,7 @@ from svae_cli import __version__
 from svae_cli.files.sink import Sink, new_hdf5
 
 if TYPE_CHECKING:
-    from svae_cli.files.results import Header
+    from svae_cli.files.results import Header, Part
 
 FORMAT = "svae-result-1"
 _CHUNK_STEPS = 512
@@ -32,7 +32,7 @@ _LONG_NAMES = {
 def write(
     path: Path,
     header: "Header",
-    series: Iterator[dict[str, np.ndarray]],
+    series: Iterator["Part"],
     *,
     dimensions: Mapping[str, tuple[str, ...]],
     target: Path,
@@ -43,7 +43,7 @@ def write(
     Args:
         path: a file of one's own, replaced.
         header: what the series share.
-        series: named arrays of each series.
+        series: named arrays of each series, long ones in pieces.
         dimensions: names of the dimensions of each array, the series' own left out.
         target: the file's name in messages.
         extra: further arrays, by path.
@@ -62,10 +62,10 @@ def write(
             file.create_dataset(name, data=array, track_times=False)
 
 
-def _checked(series: Iterator[dict[str, np.ndarray]], sink: Sink) -> Iterator[dict[str, np.ndarray]]:
+def _checked(series: Iterator["Part"], sink: Sink) -> Iterator["Part"]:
     """The series as they come, as long as writing works."""
-    for fields in series:
-        yield fields
+    for part in series:
+        yield part
         sink.check()
 
 
@@ -80,44 +80,56 @@ def _write_root(file: h5py.File, header: "Header") -> None:
 
 
 def _write_groups(
-    file: h5py.File,
-    header: "Header",
-    series: Iterator[dict[str, np.ndarray]],
-    dimensions: Mapping[str, tuple[str, ...]],
-) -> None:
-    for index, fields in enumerate(series):
-        group = file.create_group(header.keys[index].replace("/", "_"))
-        group.attrs["key"] = header.keys[index]
-        scales = _Scales(group, header, fields)
-        scales.add_time(header.times(index))
-        for name, array in fields.items():
-            dims = dimensions[name]
-            dataset = scales.create(name, dims, array.shape, array.dtype)
-            dataset[...] = scales.stored(array, dims)
-
-
-def _write_batch(
-    file: h5py.File,
-    header: "Header",
-    series: Iterator[dict[str, np.ndarray]],
-    dimensions: Mapping[str, tuple[str, ...]],
+    file: h5py.File, header: "Header", series: Iterator["Part"], dimensions: Mapping[str, tuple[str, ...]]
 ) -> None:
     created: dict[str, h5py.Dataset] = {}
     scales: _Scales | None = None
-    steps = max(header.lengths)
-    for index, fields in enumerate(series):
+    for part in series:
+        if scales is None or part.start == 0:
+            group = file.create_group(header.keys[part.index].replace("/", "_"))
+            group.attrs["key"] = header.keys[part.index]
+            scales = _Scales(group, header, part.fields)
+            scales.add_time(header.times(part.index))
+            created = {}
+        _fill(created, scales, part, dimensions, steps=header.lengths[part.index])
+
+
+def _write_batch(
+    file: h5py.File, header: "Header", series: Iterator["Part"], dimensions: Mapping[str, tuple[str, ...]]
+) -> None:
+    created: dict[str, h5py.Dataset] = {}
+    scales: _Scales | None = None
+    for part in series:
         if scales is None:
-            scales = _Scales(file, header, fields)
+            scales = _Scales(file, header, part.fields)
             scales.add("series", np.array(header.keys, dtype=object))
             scales.add_time(_shared_times(header))
             _write_lengths(file, header, scales)
-        for name, array in fields.items():
-            dims = dimensions[name]
-            if name not in created:
-                shape = tuple(steps if d == "time" else n for d, n in zip(dims, array.shape, strict=True))
-                created[name] = scales.create(name, ("series", *dims), (len(header.keys), *shape), array.dtype)
-            place = tuple(slice(0, n) for n in scales.stored(array, dims).shape)
-            created[name][(index, *place)] = scales.stored(array, dims)
+        _fill(created, scales, part, dimensions, steps=max(header.lengths), stacked=len(header.keys))
+
+
+def _fill(
+    created: dict[str, h5py.Dataset],
+    scales: "_Scales",
+    part: "Part",
+    dimensions: Mapping[str, tuple[str, ...]],
+    *,
+    steps: int,
+    stacked: int | None = None,
+) -> None:
+    """Write a part to its place in the datasets, which are made for ``steps`` when their first part comes."""
+    for name, array in part.fields.items():
+        dims = dimensions[name]
+        if name not in created:
+            shape = tuple(steps if d == "time" else n for d, n in zip(dims, array.shape, strict=True))
+            outer = () if stacked is None else (("series", stacked),)
+            names, sizes = zip(*outer, *zip(dims, shape, strict=True), strict=True)
+            created[name] = scales.create(name, names, sizes, array.dtype)
+        stored = scales.stored(array, dims)
+        place = [slice(0, n) for n in stored.shape]
+        at = dims.index("time")
+        place[at] = slice(part.start, part.start + array.shape[at])
+        created[name][(*(() if stacked is None else (part.index,)), *place)] = stored
 
 
 def _shared_times(header: "Header") -> np.ndarray:

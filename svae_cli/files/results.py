@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 
@@ -91,6 +91,29 @@ class Header:
         return grid.at(self.starts[index], self.lengths[index])
 
 
+class Part(NamedTuple):
+    """Consecutive steps of one series of a result.
+
+    Attributes:
+        index: which series.
+        start: the first of the steps; 0 begins a series.
+        fields: arrays by their names in the file.
+    """
+
+    index: int
+    start: int
+    fields: dict[str, np.ndarray]
+
+
+def parts_of(rows: Iterable[Prediction | LatentPath | np.ndarray]) -> Iterator[Part]:
+    """The rows with their places; the pieces of a long series follow each other."""
+    index = -1
+    for row in rows:
+        start = 0 if isinstance(row, np.ndarray) else row.start
+        index += start == 0
+        yield Part(index, start, fields_of(row))
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
@@ -131,7 +154,8 @@ def write_results(
     Args:
         target: the file; ``-`` is standard output, to which text is streamed.
         header: what the series share; keys in the order of ``rows``.
-        rows: one result a series; a bare array (time, channel) is written as ``data``.
+        rows: one result a series, or several pieces of it in order; a bare array (time, channel) is written as
+            ``data``.
         format: h5 (valid netCDF-4), csv or jsonl (long form).
         force: replace an existing file.
         only_missing: keep only what was not observed: rows of text, or numbers in the file (the rest is NaN).
@@ -140,9 +164,9 @@ def write_results(
     Raises:
         OutputError: the target is refused or cannot be written.
     """
-    series = (fields_of(row) for row in rows)
+    series = parts_of(rows)
     if format == "h5":
-        chosen = (_blank_observed(fields) for fields in series) if only_missing else series
+        chosen = (part._replace(fields=_blank_observed(part.fields)) for part in series) if only_missing else series
         with replacing(target, force=force) as path:
             netcdf.write(path, header, chosen, dimensions=DIMENSIONS, target=target, extra=extra or {})
     elif target == STDOUT:

@@ -14,8 +14,6 @@ import h5py
 
 from svae_cli.errors import OutputError
 
-_CALLED_BY_HDF5 = frozenset({"write", "truncate", "readinto", "read", "seek", "tell", "flush"})
-
 
 class Sink:
     """An open file for h5py that remembers the first failed write and swallows it and all that follow.
@@ -87,12 +85,19 @@ class Sink:
         self._file.close()
 
 
+_open: list[Sink] = []
+
+
 def writing_sink(frame: FrameType | None) -> Sink | None:
-    """The sink that HDF5 is writing to in this frame or one that called it: an exception must not be raised there."""
+    """The open sink, if h5py is at work in this frame or one that called it: an exception must not be raised there.
+
+    HDF5 calls the sink back from code that cannot pass every exception on; some would be lost, some crash it.
+    """
+    if not _open:
+        return None
     while frame is not None:
-        code = frame.f_code
-        if code.co_filename == __file__ and code.co_name in _CALLED_BY_HDF5:
-            return frame.f_locals["self"]
+        if frame.f_code.co_filename == __file__ or (frame.f_globals.get("__package__") or "").split(".")[0] == "h5py":
+            return _open[-1]
         frame = frame.f_back
     return None
 
@@ -113,8 +118,12 @@ def new_hdf5(path: Path, target: Path) -> Iterator[tuple[h5py.File, Sink]]:
     except OSError as problem:
         raise OutputError(f"{target} could not be written: {problem.strerror}") from problem
     try:
+        _open.append(sink)
         with h5py.File(sink, "w") as file:
             yield file, sink
+        _open.remove(sink)
         sink.check()
     finally:
+        if sink in _open:
+            _open.remove(sink)
         sink.close()

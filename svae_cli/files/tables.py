@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import numpy as np
 
 if TYPE_CHECKING:
-    from svae_cli.files.results import Header
+    from svae_cli.files.results import Header, Part
 
 
 def write(
     file: TextIO,
     header: "Header",
-    series: Iterable[dict[str, np.ndarray]],
+    series: Iterable["Part"],
     *,
     format: Literal["csv", "jsonl"],
     only_missing: bool = False,
@@ -28,7 +28,7 @@ def write(
     Args:
         file: an open text file.
         header: what the series share.
-        series: named arrays of each series.
+        series: named arrays of each series, long ones in pieces.
         format: csv or jsonl.
         only_missing: leave out rows of observed values.
     """
@@ -48,14 +48,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _rows(header: "Header", series: Iterable[dict[str, np.ndarray]], *, only_missing: bool) -> Iterator[dict[str, Any]]:
-    for index, fields in enumerate(series):
+def _rows(header: "Header", series: Iterable["Part"], *, only_missing: bool) -> Iterator[dict[str, Any]]:
+    times: np.ndarray = np.empty(0)
+    for index, start, fields in series:
         what, columns = _columns(header, fields)
-        times = header.times(index).tolist()
+        times = header.times(index) if start == 0 else times
         names = header.channels if what == "channel" else [str(k) for k in range(fields["latent_mean"].shape[1])]
         left_out = fields["observed"] if only_missing else None
         values = {column: _plain(array) for column, array in columns.items()}
-        for t, time in enumerate(times):
+        steps = len(next(iter(columns.values())))
+        for t, time in enumerate(times[start : start + steps].tolist()):
             for d, name in enumerate(names):
                 if left_out is None or not left_out[t, d]:
                     numbers = {column: array[t][d] for column, array in values.items()}

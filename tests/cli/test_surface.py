@@ -210,7 +210,7 @@ def test_a_file_that_grows_too_large_leaves_the_old_one(environment: dict[str, s
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_no_half_file(environment: dict[str, str], tmp_path: Path, number: signal.Signals):
-    command = [PROGRAM, "simulate", "lds", "--series", "3000", "--steps", "1000", "-o", "x.h5"]
+    command = [PROGRAM, "simulate", "lds", "--series", "3000", "--steps", "100", "-o", "x.h5"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while not any(name.endswith(".part") for name in os.listdir(tmp_path)):
@@ -222,6 +222,28 @@ def test_a_signal_leaves_no_half_file(environment: dict[str, str], tmp_path: Pat
     assert process.returncode == 128 + number
     assert svae_files(tmp_path) == []
     assert stderr == b""
+
+
+@pytest.mark.parametrize("kind", ["lds", "pendulum", "lorenz-spikes", "nascar", "bouncing-ball"])
+def test_every_kind_is_simulated_with_gaps(svae, tmp_path: Path, kind: str):
+    found = svae("simulate", kind, "--series", "2", "--steps", "12", "--gap-rate", "0.3", "-o", "x.h5", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    with h5py.File(tmp_path / "x.h5") as file:
+        data, complete = file["data"][...], file["truth/data"][...]
+        assert json.loads(file.attrs["settings"])["kind"] == kind
+    gaps = np.isnan(data)
+    assert 0 < gaps.mean() < 0.7
+    assert np.array_equal(data[~gaps], complete[~gaps])
+
+
+def test_options_of_a_kind_are_its_own(svae, tmp_path: Path):
+    svae("simulate", "lds", "--latent-dim", "3", "--channels", "4", "-N", "2", "-T", "5", "-o", "x.h5", cwd=tmp_path)
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert file["data"].shape == (2, 5, 4)
+        assert file["truth/latents"].shape == (2, 5, 3)
+    found = svae("simulate", "lds", "--trials", "4", "-o", "y.h5", cwd=tmp_path)
+    assert found.returncode == 2
+    assert found.stderr.startswith("svae: lds has no option --trials\ntry: one of --size")
 
 
 def test_every_setting_is_an_option_of_train():

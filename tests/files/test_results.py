@@ -1,8 +1,10 @@
 """Result files: read back exactly, valid netCDF-4, equal bytes, whole or not at all."""
 
 import csv
+import dataclasses
 import io
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from svae_cli.errors import OutputError
 from svae_cli.files.readers import open_series
 from svae_cli.files.results import Header, write_results
 from svae_cli.results import LatentPath, Prediction
+
+fcntl = pytest.importorskip("fcntl")
 
 LENGTHS = {"batch": (5, 5), "padded": (5, 3), "group": (5, 3), "single": (7,)}
 
@@ -205,3 +209,38 @@ def test_forecasts_from_different_ends_count_from_the_end(tmp_path: Path):
     assert [line.split(",")[:2] for line in (tmp_path / "r.csv").read_text().splitlines()[1:]] == [
         ["0", "10.0"], ["0", "12.0"], ["0", "14.0"], ["1", "16.0"], ["1", "18.0"], ["1", "20.0"],
     ]  # fmt: skip
+
+
+def test_what_a_killed_writer_left_is_cleared_and_what_another_writes_is_not(tmp_path: Path):
+    header, rows = make("single")
+    killed, alive, fresh = (tmp_path / f".x.h5.{name}.part" for name in ("00000000", "11111111", "22222222"))
+    for path in (killed, alive, fresh):
+        path.touch()
+    for path in (killed, alive):
+        os.utime(path, (0, 0))
+    with alive.open("r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_results(tmp_path / "x.h5", header, rows, format="h5", force=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([alive.name, fresh.name, "x.h5"])
+
+
+@pytest.mark.parametrize("kind", ["batch", "group"])
+@pytest.mark.parametrize("format", ["h5", "csv"])
+def test_a_series_in_pieces_makes_the_same_file(tmp_path: Path, kind: str, format: str):
+    header, rows = make(kind)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    write_results(whole, header, rows, format=format, force=False)
+    write_results(pieces, header, [part for row in rows for part in cut(row, 2)], format=format, force=False)
+    assert pieces.read_bytes() == whole.read_bytes()
+
+
+def cut(row: Prediction, at: int) -> list[Prediction]:
+    """The steps before and from ``at`` on."""
+
+    def part(place: slice, start: int) -> Prediction:
+        axes = {"samples": (slice(None), place)}
+        arrays = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+        cuts = {n: a[axes.get(n, place)] for n, a in arrays.items() if isinstance(a, np.ndarray)}
+        return dataclasses.replace(row, **cuts, start=start)
+
+    return [part(slice(at), 0), part(slice(at, None), at)]

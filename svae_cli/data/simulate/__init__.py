@@ -52,14 +52,18 @@ def simulate(
     if series < 1 or steps < 1:
         raise UsageError(f"{series} series of {steps} steps; expected 1 or more of each")
     if unknown := sorted(set(options) - set(options_of(kind))):
-        known = ", ".join(options_of(kind))
-        raise UsageError(f"{kind} has no option {unknown[0]!r}", hint=f"one of {known}")
+        known = ", ".join(_flag(name) for name in options_of(kind))
+        raise UsageError(f"{kind} has no option {_flag(unknown[0])}", hint=f"one of {known}")
     plain = KINDS[kind](series=series, steps=steps, seed=seed, **options)
     done = _with_gaps(plain, gaps, gap_rate, seed)
     if kind == "lds":
         done = with_log_likelihood(done)
     made = {"kind": kind, "seed": seed, "gaps": gaps} | ({} if gaps == "none" else {"gap_rate": gap_rate})
     return Simulation(done.data, done.truth, {**made, **done.attributes})
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def options_of(kind: str) -> dict[str, Any]:

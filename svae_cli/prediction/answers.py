@@ -1,0 +1,125 @@
+"""What a trained model answers about one series after another: a batch at once, or a long one piece by piece."""
+
+from collections.abc import Iterator
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, Key
+
+from svae_cli.data.series import SeriesSet
+from svae_cli.models.fitted import FittedModel
+from svae_cli.models.recognition import PotentialRecognition
+from svae_cli.models.svae import SVAE
+from svae_cli.prediction.pieces import answer_in_pieces
+from svae_cli.prediction.question import Answer, Question, describe, in_data_units
+
+STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch; a longer series is answered in pieces
+
+
+def answers(
+    fitted: FittedModel,
+    data: SeriesSet,
+    totals: tuple[int, ...],
+    ask: Question,
+    seed: int,
+    batch_size: int | None,
+) -> Iterator[tuple[int, int, Answer]]:
+    """(series, first step, answer) in order; the first step counts from the first that was asked for.
+
+    Neighbours of the same padded length are answered together, a long series in pieces. The posteriors that need the
+    whole series at once get it, however long it is.
+
+    Args:
+        fitted: the model.
+        data: the series.
+        totals: steps of each with the future.
+        ask: the question.
+        seed: of the samples.
+        batch_size: series at once; None chooses by length.
+    """
+    padded = [_padded_length(n, alike=len(set(totals)) == 1) for n in totals]
+    piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
+    first = 0
+    while first < len(data):
+        if piecewise and totals[first] > STEPS_AT_ONCE:
+            for start, answer in answer_in_pieces(fitted, data, first, totals[first], ask, seed):
+                yield first, start, answer
+            first += 1
+            continue
+        size = batch_size or max(1, min(64, STEPS_AT_ONCE // padded[first]))
+        stop = first
+        while stop < len(data) and stop - first < size and padded[stop] == padded[first]:
+            stop += 1
+        size = size if len(data) > size else len(data)
+        for index, answer in _answer_batch(fitted, data, range(first, stop), totals, padded[first], size, ask, seed):
+            yield index, 0, answer
+        first = stop
+
+
+def _padded_length(length: int, *, alike: bool) -> int:
+    """At most a quarter longer, and only four lengths an octave, so that ragged series compile few shapes."""
+    if alike or length < 8:
+        return length
+    grain = 1 << max(length.bit_length() - 3, 0)
+    return -(-length // grain) * grain
+
+
+def _answer_batch(
+    fitted: FittedModel,
+    data: SeriesSet,
+    rows: range,
+    totals: tuple[int, ...],
+    length: int,
+    size: int,
+    ask: Question,
+    seed: int,
+) -> Iterator[tuple[int, Answer]]:
+    dtype = fitted.model.decoder.loadings.dtype
+    values = np.zeros((size, length, data.n_channels), dtype)
+    observed = np.zeros(values.shape, bool)
+    inputs = np.zeros((size, length, data.n_inputs), dtype)
+    starts = np.zeros(size, np.int32)
+    for row, index in enumerate(rows):
+        steps = data.lengths[index]
+        raw = fitted.scaler.to_model(data.read(index).astype(np.float64))
+        observed[row, :steps] = ~np.isnan(raw)
+        values[row, :steps] = np.nan_to_num(raw)
+        if data.n_inputs:
+            # The last step's inputs act on no step that is asked for; the file may end before them.
+            known = data.read_inputs(index, 0, min(totals[index], data.input_lengths[index]))
+            inputs[row, : len(known)] = known
+        starts[row] = 0 if ask.last is None else steps
+    keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(rows.start, rows.start + size))
+    series = tuple(jnp.asarray(a) for a in (values, observed, inputs, starts))
+    found = jax.tree.map(np.asarray, _ask(fitted.model, (*series, keys), ask))
+    for row, index in enumerate(rows):
+        count = ask.last if ask.last is not None else totals[index]
+        yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found))
+
+
+@eqx.filter_jit
+def _ask(model: SVAE, series: tuple[Array, ...], ask: Question) -> dict[str, Array]:
+    return jax.vmap(lambda v, o, u, start, key: _ask_one(model, v, o, u, start, key, ask))(*series)
+
+
+def _ask_one(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    observed: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+    start: Array,
+    key: Key[Array, ""],
+    ask: Question,
+) -> dict[str, Array]:
+    """Everything that was asked for one series, time first, in model units."""
+    if ask.filtered:
+        state = model.filtered(values, observed, inputs)
+        return {"latent_mean": state.mean, "latent_cov": state.cov}
+    posterior = model.posterior(values, observed, inputs)
+    path_key, rest = jr.split(key)
+    states = posterior.sample(path_key, ask.samples) if ask.samples else None
+    last = (start, ask.last) if ask.last is not None else None
+    return describe(model, posterior, states, ask, rest, last=last)

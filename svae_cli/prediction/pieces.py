@@ -1,0 +1,161 @@
+"""Answers about one long series, piece by piece and in order, in the memory of one piece.
+
+Three sweeps: forwards, to know the state that enters each piece given all before; backwards, to know the state after
+each piece given everything (and the sampled ones, which must join up); forwards again, to answer. Each piece is read
+from the file in each sweep.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from svae_cli.data.series import SeriesSet
+from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, filter_piece, smooth_piece
+from svae_cli.models.fitted import FittedModel
+from svae_cli.models.svae import SVAE
+from svae_cli.prediction.question import Answer, Question, describe, in_data_units
+
+PIECE = 1 << 12
+"""Steps of a piece."""
+
+Stretch = tuple[Array, Array, Array]
+"""(values, observed, inputs) of a piece in model units; steps beyond the end are not observed."""
+
+
+def answer_in_pieces(
+    fitted: FittedModel, data: SeriesSet, index: int, total: int, ask: Question, seed: int
+) -> Iterator[tuple[int, Answer]]:
+    """(first step, answer) of consecutive pieces, counted from the first step that was asked for.
+
+    Args:
+        fitted: a model with potentials, of which a piece's depend on that piece alone.
+        data: where the series is.
+        index: which one.
+        total: its steps with the future.
+        ask: the question.
+        seed: of the samples.
+    """
+    first = 0 if ask.last is None else total - ask.last
+    run = _Run(fitted, data, index, total, ask, jr.fold_in(jr.key(seed), index))
+    entering, end = run.forwards(first // PIECE)
+    leaving = run.backwards(entering, end)
+    for number in range(first // PIECE, run.count):
+        start = number * PIECE
+        low, high = max(first - start, 0), min(total - start, PIECE)
+        found = jax.tree.map(np.asarray, run.answer(number, entering[number], leaving[number]))
+        yield start + low - first, in_data_units(fitted, {name: a[low:high] for name, a in found.items()})
+
+
+class _End(eqx.Module):
+    """The state after a piece given the whole series, and the sampled ones, of which there may be none."""
+
+    state: Gaussian
+    sampled: Float[Array, "sample latent"]
+
+
+@dataclass(frozen=True)
+class _Run:
+    fitted: FittedModel
+    data: SeriesSet
+    index: int
+    total: int
+    ask: Question
+    key: Key[Array, ""]
+
+    @property
+    def count(self) -> int:
+        return -(-self.total // PIECE)
+
+    def forwards(self, first: int) -> tuple[dict[int, Gaussian], Gaussian]:
+        """(the state that enters each piece from ``first`` on given all before, the state after the last piece)."""
+        prior = self.fitted.model.dynamics
+        state = Gaussian(prior.initial_mean, prior.initial_cov.matrix)
+        entering = {}
+        for number in range(self.count):
+            if number >= first:
+                entering[number] = state
+            state = _enter_next(self.fitted.model, state, self._stretch(number))
+        return entering, state
+
+    def backwards(self, entering: dict[int, Gaussian], end: Gaussian) -> dict[int, _End]:
+        """What follows each of the pieces whose entering states are given."""
+        drawn = jr.multivariate_normal(self.key, end.mean, end.cov, (self.ask.samples,), method="svd")
+        leaving = {self.count - 1: _End(end, drawn)}
+        for number in range(self.count - 1, min(entering), -1):
+            stretch = self._stretch(number)
+            leaving[number - 1] = _begin(
+                self.fitted.model, entering[number], leaving[number], stretch, self._key(number), self.ask
+            )
+        return leaving
+
+    def answer(self, number: int, entering: Gaussian, leaving: _End) -> dict[str, Array]:
+        stretch = self._stretch(number)
+        return _answer_piece(self.fitted.model, entering, leaving, stretch, self._key(number), self.ask)
+
+    def _key(self, number: int) -> Key[Array, ""]:
+        return jr.fold_in(self.key, number)
+
+    def _stretch(self, number: int) -> Stretch:
+        """One piece from the file, filled up to full length."""
+        data, dtype = self.data, self.fitted.model.decoder.loadings.dtype
+        start = number * PIECE
+        stop = min(start + PIECE, data.lengths[self.index])
+        values = np.full((PIECE, data.n_channels), np.nan)
+        inputs = np.zeros((PIECE, data.n_inputs), dtype)
+        if stop > start:
+            raw = data.read(self.index, start, stop).astype(np.float64)
+            values[: stop - start] = self.fitted.scaler.to_model(raw)
+        if data.n_inputs:
+            known = data.read_inputs(self.index, start, min(start + PIECE, data.input_lengths[self.index]))
+            inputs[: len(known)] = known
+        observed = ~np.isnan(values)
+        return jnp.asarray(np.nan_to_num(values), dtype), jnp.asarray(observed), jnp.asarray(inputs)
+
+
+def _prior(model: SVAE, entering: Gaussian, inputs: Array) -> LinearGaussianPrior:
+    """The chain of a piece and the state after it."""
+    prior = model.dynamics.prior(jnp.concatenate([inputs, inputs[-1:]]))
+    return LinearGaussianPrior(entering.mean, entering.cov, prior.dynamics, prior.bias, prior.noise_cov)
+
+
+def _smooth(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> PiecePosterior:
+    values, observed, inputs = stretch
+    potentials = model.recognition(values, observed, model.anchor)  # pyright: ignore[reportCallIssue]
+    return smooth_piece(_prior(model, entering, inputs), potentials, leaving.state)
+
+
+@eqx.filter_jit
+def _enter_next(model: SVAE, entering: Gaussian, stretch: Stretch) -> Gaussian:
+    values, observed, inputs = stretch
+    potentials = model.recognition(values, observed, model.anchor)  # pyright: ignore[reportCallIssue]
+    return filter_piece(_prior(model, entering, inputs), potentials)[0]
+
+
+@eqx.filter_jit
+def _begin(
+    model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch, key: Key[Array, ""], ask: Question
+) -> _End:
+    """The first state of a piece, which follows the piece before."""
+    posterior = _smooth(model, entering, leaving, stretch)
+    first = Gaussian(posterior.means[0], posterior.covariances[0])
+    if not ask.samples:
+        return _End(first, leaving.sampled)
+    return _End(first, posterior.sample(jr.split(key)[0], ask.samples, leaving.sampled)[:, 0])
+
+
+@eqx.filter_jit
+def _answer_piece(
+    model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch, key: Key[Array, ""], ask: Question
+) -> dict[str, Array]:
+    posterior = _smooth(model, entering, leaving, stretch)
+    if ask.filtered:
+        return {"latent_mean": posterior.filtered.mean, "latent_cov": posterior.filtered.cov}
+    path_key, rest = jr.split(key)
+    states = posterior.sample(path_key, ask.samples, leaving.sampled) if ask.samples else None
+    return describe(model, posterior, states, ask, rest)
