@@ -180,6 +180,22 @@ def show(row: dict) -> str:
     return f"{row['size']!s:16} {row['task']:9}{ratio}{work}  |  " + "; ".join(parts)
 
 
+def markdown(record: dict) -> str:
+    """The committed results as the table of docs/message-passing.md; milliseconds, and compile seconds in brackets."""
+    lines = ["| B, T, K | task | ours | sequential | parallel | dynamax | ratio | dynamax parallel | MB ours / dynamax |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for row in record["rows"]:
+        cells = [
+            f"{r['ms']:.3g} ({r['compile_s']:.1f})" if (r := row["results"].get(name)) else ""
+            for name in ("ours auto", "ours sequential", "ours parallel", "dynamax", "dynamax parallel")
+        ]
+        memory = " / ".join(f"{row['results'][n]['temp_mb']:.0f}" for n in ("ours auto", "dynamax"))
+        size = ", ".join(map(str, row["size"]))
+        cells.insert(4, f"**{row['ratio']:.1f}**")
+        lines.append(f"| {size} | {row['task']} | {' | '.join(cells)} | {memory} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run, print the table, write JSON beside it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -187,7 +203,11 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of running a task")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
+    parser.add_argument("--table", type=Path, default=None, help="only print a JSON file as a table")
     options = parser.parse_args()
+    if options.table:
+        print(markdown(json.loads(options.table.read_text())))
+        return
     sizes = [tuple(int(x) for x in text.split(",")) for text in options.sizes.split(";")]
     device = jax.devices()[0]
     about = {

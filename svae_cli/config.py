@@ -15,6 +15,7 @@ SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
 StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
+Preset = Literal["fast", "default", "thorough"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Settings:
         clip_norm: gradients with a larger global norm are scaled down to it.
         kl_warmup: steps over which the weight of the KL term rises from 0 to 1.
         precision: float32 or float64 arithmetic.
+        preset: how much work the chosen numbers of steps are: "fast" a quarter of the default, "thorough" four times.
         seed: every random choice follows from it.
         time_limit: seconds after which training stops with the best model so far; None has no limit.
     """
@@ -83,6 +85,7 @@ class Settings:
     clip_norm: float = 10.0
     kl_warmup: int = 0
     precision: Literal["float32", "float64"] = "float32"
+    preset: Preset = "default"
     seed: int = 0
     time_limit: float | None = None
 

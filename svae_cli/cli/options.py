@@ -242,8 +242,10 @@ class Computing:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on standard error
         import jax
 
+        from svae_cli.cli.compiled import keep_compiled
         from svae_cli.errors import DeviceError
 
+        keep_compiled()
         jax.config.update("jax_enable_x64", (self.precision or precision) == "float64")
         try:
             found = jax.devices()[0].platform

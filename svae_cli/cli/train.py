@@ -23,6 +23,7 @@ from svae_cli.config import (
     MaskPattern,
     ObjectiveKind,
     PosteriorKind,
+    Preset,
     RecognitionKind,
     Settings,
     SplitKind,
@@ -42,6 +43,7 @@ EXAMPLES = """
 class Fitting:
     """What is trained and how; see ``svae_cli.config.Settings``."""
 
+    preset: Annotated[Preset, typer.Option("--preset", help="How long to train.", show_default=True)] = Settings.preset
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent states; default chosen.")] = None
     hidden: Annotated[
         str, typer.Option("--hidden", metavar="W,W", help="Widths of hidden layers.", show_default=True)

@@ -9,6 +9,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError
 
 _BLOCK = 65536  # steps read at once, so that a file larger than memory can be measured
+_CONSTANT = 1e-9  # a spread below this share of the mean is rounding; small units alone (1e-12 A) are not
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Scaler:
                 hint="--missing-value X if they stand for gaps",
             )
         std = np.sqrt(squares / count)
-        return cls(mean=mean, std=np.where(std > 1e-9 * np.maximum(1.0, np.abs(mean)), std, 1.0))
+        return cls(mean=mean, std=np.where(std > _CONSTANT * np.abs(mean), std, 1.0))
 
 
 def _blocks(data: SeriesSet):

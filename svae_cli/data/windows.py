@@ -1,6 +1,7 @@
 """Windows: equal stretches cut from series of any length, as arrays that a network can take."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,11 @@ class WindowReader:
         self._ends = np.cumsum(room)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether all values are held in memory."""
+        return self._held is not None
+
+    @property
     def n_starts(self) -> int:
         """Number of different windows."""
         return int(self._ends[-1])
@@ -101,6 +107,30 @@ class WindowReader:
         observed = ~np.isnan(raw)
         values = np.where(observed, self.scaler.to_model(raw), 0.0).astype(self.dtype)
         return Batch(values=values, observed=observed, inputs=inputs, steps=steps)
+
+
+class Prefetched:
+    """The batches of consecutive steps; where windows are read from the file, the next batch is read meanwhile.
+
+    Args:
+        reader: where windows are cut.
+        seed: of the choice of windows.
+        count: windows in a batch.
+    """
+
+    def __init__(self, reader: WindowReader, seed: int, count: int):
+        self._draw = lambda step: reader.draw(seed, step, count)
+        self._pool = None if reader.in_memory else ThreadPoolExecutor(1, thread_name_prefix="windows")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def of_step(self, step: int) -> Batch:
+        """The batch that belongs to a step, a function of the step alone."""
+        if self._pool is None:
+            return self._draw(step)
+        expected, future = self._next or (-1, None)
+        batch = future.result() if future is not None and expected == step else self._draw(step)
+        self._next = step + 1, self._pool.submit(self._draw, step + 1)
+        return batch
 
 
 def batches(batch: Batch, size: int) -> Iterator[Batch]:

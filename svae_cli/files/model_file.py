@@ -66,7 +66,7 @@ def read_model(file: h5py.File, where: str) -> FittedModel:
     group = safe.follow(file, PARAMS, error=ModelError)
     if not isinstance(group, h5py.Group):
         raise ModelError("it holds no parameters", where=where, hint="train it again")
-    _check_sizes(header.settings, group, where)
+    _check_sizes(header.settings, len(header.channels), group, where)
     like = skeleton(
         header.settings,
         n_channels=len(header.channels),
@@ -89,12 +89,14 @@ def read_model(file: h5py.File, where: str) -> FittedModel:
     )
 
 
-def _check_sizes(settings: Settings, group: h5py.Group, where: str) -> None:
+def _check_sizes(settings: Settings, n_channels: int, group: h5py.Group, where: str) -> None:
     """Refuse settings that ask for larger arrays than the file holds, before anything of that size is made."""
     if settings.latent_dim is None or "auto" in (settings.recognition, settings.decoder, settings.likelihood):
         raise ModelError("its settings are not complete", where=where, hint="train it again")
     stored = sum(int(d.size or 0) for d in safe.datasets(group, error=ModelError).values())
-    hidden = settings.hidden
-    largest = max([settings.latent_dim**2, *(a * b for a, b in pairwise(hidden)), *hidden])
+    hidden, ends = settings.hidden, max(2 * n_channels, settings.latent_dim)
+    recurrent = [6 * width * (width + ends) for width in hidden] if settings.posterior != "svae" else []
+    layers = [a * b for a, b in pairwise((ends, *hidden, ends))]
+    largest = max([settings.latent_dim**2, settings.latent_dim * n_channels, *layers, *recurrent])
     if largest > max(stored, _HARMLESS):
         raise ModelError(f"its settings ask for arrays of {largest:,} numbers; it holds {stored:,}", where=where)

@@ -85,7 +85,7 @@ def _root_ahead(grid: Grid, cov, dynamics, noise_cov, root):
 def _conditionals_forward(grid: Grid, cov, dynamics, noise_cov, root):
     layout, mm, t = grid.layout, grid.layout.mm, grid.layout.t
     later = _root_ahead(grid, cov, dynamics, noise_cov, root)
-    gains = layout.tm(mm(later, mm(dynamics, cov)), later)
+    gains = mm(mm(mm(cov, t(dynamics)), t(later)), later)
     rest = layout.eye(cov.shape[-2], cov.dtype)[None] - mm(gains, dynamics)
     # As a sum of squares: cov - gains predicted gains' would leave rounding errors of the size of cov.
     inner = mm(mm(rest, cov), t(rest)) + mm(mm(gains, noise_cov), t(gains))

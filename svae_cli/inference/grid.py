@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from svae_cli.inference.lanes import LANE_BLOCK, Layout, layout_for
+from svae_cli.inference.lanes import LANE_BLOCK, First, Layout, layout_for
 
 Method = Literal["auto", "sequential", "parallel"]
 
@@ -28,18 +28,19 @@ class Plan(NamedTuple):
     axis: str | None = None
 
 
-def choose_chunks(method: Method, lanes: int, steps: int) -> int:
+def choose_chunks(method: Method, latent_dim: int, lanes: int, steps: int) -> int:
     """Into how many chunks to cut time.
 
-    "sequential" cuts none. "parallel" cuts about sqrt(steps), so that the depth grows as sqrt(steps). "auto" fills the
-    vector registers, and no more: with 2 blocks of lanes or more, chunks only add work.
+    "sequential" cuts none. "parallel" cuts about sqrt(steps), so that the depth grows as sqrt(steps). "auto" is
+    "parallel" on an accelerator, where depth is what costs. On a CPU work is what costs: there it fills the vector
+    registers and no more, which for larger matrices (``First``) a single lane does already.
     """
     most = max(steps // SHORTEST_CHUNK, 1)
     if method == "sequential":
         return 1
-    if method == "parallel":
+    if method == "parallel" or jax.default_backend() != "cpu":
         return min(max(round(steps**0.5), 1), most)
-    if lanes >= LANE_BLOCK:
+    if lanes >= LANE_BLOCK or layout_for(latent_dim) is First:
         return 1
     return min(2 * LANE_BLOCK // lanes, most)
 
@@ -67,7 +68,7 @@ class Grid(NamedTuple):
         arrays = [x for group in groups for x in group]
         lanes = max(x.shape[0] for x in arrays)
         shared_path = lanes > 1 and any(x.shape[0] == 1 and x.shape[1] > 1 for x in arrays)
-        chunks = 1 if shared_path else choose_chunks(plan.method, lanes, steps)
+        chunks = 1 if shared_path else choose_chunks(plan.method, latent_dim, lanes, steps)
         return cls(layout_for(latent_dim), lanes, steps, chunks, plan.axis)
 
     @property

@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array
 
 from svae_cli.data.gaps import hide
-from svae_cli.data.windows import Batch
+from svae_cli.data.windows import Batch, Prefetched
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -68,6 +68,9 @@ class Optimizer:
         )
         self._jitted = eqx.filter_jit(self._update)
         self._objective = objective
+        self._batches = Prefetched(
+            plan.windows if hiding else plan.linear_windows, plan.settings.seed, plan.sizes.batch_size
+        )
 
     def start(self, model: SVAE) -> Any:
         """The optimiser's arrays before its first step."""
@@ -76,8 +79,7 @@ class Optimizer:
     def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         plan = self._plan
-        reader = plan.windows if self._hiding else plan.linear_windows
-        batch = reader.draw(plan.settings.seed, step, plan.sizes.batch_size)
+        batch = self._batches.of_step(step)
         hidden = self._hidden(batch, step)
         key = jr.fold_in(jr.key(plan.settings.seed), step)
         model, arrays, value = self._jitted(

@@ -26,6 +26,7 @@ _NETWORK_STEPS = 500  # fewer carry no network
 _FRAME_STATES = 12  # of frames, whose pixels say much the same
 _MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
+_EFFORT = {"fast": 0.25, "default": 1.0, "thorough": 4.0}
 
 
 @dataclass(frozen=True)
@@ -222,11 +223,11 @@ def _resolve_sizes(
         dim = _latent_dim(data, periods)
         choices["latent_dim"] = f"{dim}: {data.n_channels} channels, {len(periods)} periods, {steps} steps"
     per_epoch = max(1, round(steps / (batch * window)))
-    epochs = settings.epochs
+    epochs, effort = settings.epochs, _EFFORT[settings.preset]
     if epochs is None:
-        epochs = max(1, round(_FULL_STEPS / per_epoch))
+        epochs = max(1, round(effort * _FULL_STEPS / per_epoch))
         choices["epochs"] = f"{epochs} at most, {per_epoch} batches each"
-    linear_steps = _LINEAR_STEPS if settings.linear_steps is None else settings.linear_steps
+    linear_steps = round(effort * _LINEAR_STEPS) if settings.linear_steps is None else settings.linear_steps
     sizes = Sizes(dim, window, batch, linear_steps, epochs * per_epoch)
     settings = settings.changed(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps

@@ -6,27 +6,13 @@ import subprocess
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
-from processes import LONG, PROGRAM, make_once, wait_for
-
-SMALL = "--latent-dim 2 --start random --recognition linear --decoder linear --epochs 1 --window 20 --batch-size 8"
-
+from processes import LONG, PROGRAM, SMALL, make_once, small_data, wait_for
 
 @pytest.fixture(scope="session")
 def small() -> tuple[str, ...]:
     """Options of a training that takes a moment."""
     return tuple(SMALL.split())
-
-
-def small_data() -> np.ndarray:
-    """12 series of 40 steps and 2 channels, 10 % missing."""
-    rng = np.random.default_rng(0)
-    phase = np.arange(12)[:, None, None]
-    steps = np.arange(40)[None, :, None]
-    values = np.sin(steps / 5 + phase) + np.array([0.0, 5.0]) + 0.1 * rng.standard_normal((12, 40, 2))
-    values[rng.random(values.shape) < 0.1] = np.nan
-    return values.astype("f4")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from processes import PROGRAM
 
+from svae_cli.cli.compiled import _prune
 from svae_cli.cli.train import Fitting
 from svae_cli.config import Settings
 
@@ -244,6 +245,36 @@ def test_options_of_a_kind_are_its_own(svae, tmp_path: Path):
     found = svae("simulate", "lds", "--trials", "4", "-o", "y.h5", cwd=tmp_path)
     assert found.returncode == 2
     assert found.stderr.startswith("svae: lds has no option --trials\ntry: one of --size")
+
+
+def test_compiled_programs_are_kept_and_old_ones_go(svae, folder: Path, environment: dict[str, str]):
+    env = {"XDG_CACHE_HOME": str(folder / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
+    bare = {name: value for name, value in environment.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+
+    def run():
+        command = [PROGRAM, "sample", "m.svae", "-T", "6", "-o", "new.h5", "--force"]
+        return subprocess.run(command, cwd=folder, env={**bare, **env}, capture_output=True, text=True, check=False)
+
+    assert run().returncode == 0
+    kept = [path for path in (folder / "cache").rglob("*") if path.is_file()]
+    assert kept
+    first = (folder / "new.h5").read_bytes()
+    for path in kept:
+        path.write_bytes(b"damaged")
+    found = run()
+    assert (found.returncode, found.stderr.count("Warning")) == (0, 0)
+    assert (folder / "new.h5").read_bytes() == first
+    _prune(kept[0].parent, most=0)
+    assert not [path for path in (folder / "cache").rglob("*") if path.is_file()]
+
+
+def test_no_home_is_no_obstacle(folder: Path, environment: dict[str, str]):
+    bare = {name: value for name, value in environment.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    (folder / "file").touch()
+    command = [PROGRAM, "sample", "m.svae", "-T", "6", "-o", "new.h5"]
+    env = {**bare, "XDG_CACHE_HOME": str(folder / "file")}
+    found = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
 
 
 def test_every_setting_is_an_option_of_train():

@@ -1,0 +1,54 @@
+"""What XLA compiles is kept between runs, so that the next command on data of the same shape begins at once.
+
+``JAX_COMPILATION_CACHE_DIR`` moves the folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` does without.
+"""
+
+import hashlib
+import os
+import platform
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+_MOST_BYTES = 512 << 20
+_WORTH_SECONDS = 0.3
+
+
+def keep_compiled() -> None:
+    """Point jax to the folder of this user and this processor; where none can be written, nothing is kept."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:
+        return
+    with suppress(OSError, RuntimeError):  # no home, or none that can be written
+        folder = _cache_home() / "svae" / "compiled" / f"jax-{jax.__version__}-{_processor()}"
+        folder.mkdir(parents=True, exist_ok=True)
+        _prune(folder, _MOST_BYTES)
+        if os.access(folder, os.W_OK):
+            warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_SECONDS)
+
+
+def _cache_home() -> Path:
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+
+
+def _processor() -> str:
+    """What compiled code depends on: homes are shared by machines with different processors."""
+    text = f"{platform.machine()} {platform.processor()} {platform.platform()}"
+    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        text += next((line for line in file if line.lower().startswith(("flags", "features"))), "")
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _prune(folder: Path, most: int) -> None:
+    """Remove the oldest files until no more than ``most`` bytes are left."""
+    found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(folder))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in found:
+        if total <= most:
+            return
+        Path(path).unlink(missing_ok=True)
+        total -= size
