@@ -182,8 +182,9 @@ def show(row: dict) -> str:
 
 def markdown(record: dict) -> str:
     """The committed results as the table of docs/message-passing.md; milliseconds, and compile seconds in brackets."""
-    lines = ["| B, T, K | task | ours | sequential | parallel | dynamax | ratio | dynamax parallel | MB ours / dynamax |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    ours = "auto", "sequential", "parallel"
+    heads = "B, T, K", "task", *ours, "dynamax", "ratio", "dynamax parallel", "MB ours / dynamax"
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in record["rows"]:
         cells = [
             f"{r['ms']:.3g} ({r['compile_s']:.1f})" if (r := row["results"].get(name)) else ""

@@ -9,6 +9,7 @@ import h5py
 import pytest
 from processes import LONG, PROGRAM, SMALL, make_once, small_data, wait_for
 
+
 @pytest.fixture(scope="session")
 def small() -> tuple[str, ...]:
     """Options of a training that takes a moment."""

@@ -11,7 +11,6 @@ from svae_cli.cli import app
 from svae_cli.errors import NumericalError
 
 
-
 def constant(values):
     values[..., 1] = np.where(np.isnan(values[..., 1]), np.nan, 7.0)
 
