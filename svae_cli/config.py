@@ -50,7 +50,7 @@ class Settings:
         start: "linear" begins with the best linear-Gaussian model, "random" with nothing.
         standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
         val_fraction: share of the data held out to choose the stopping time.
-        split: hold out whole series, or the last part in time of each.
+        split: hold out whole series, or stretches in time of each (of a short series its last part).
         clip_norm: gradients with a larger global norm are scaled down to it.
         kl_warmup: steps over which the weight of the KL term rises from 0 to 1.
         precision: float32 or float64 arithmetic.

@@ -178,12 +178,12 @@ def _unseen(fitted: FittedModel, data: SeriesSet, context: int) -> _Scope:
     if split["kind"] == "series":
         held = [data.keys.index(key) for key in split["held_out"]]
         return _Scope(data.subset(held), (0,) * len(held), (f"{what}{len(held)} of {len(data)} series.",))
-    begins = tuple(int(begin) for begin in split["first_held_out"])
-    share = 1 - sum(begins) / sum(data.lengths)
-    starts = [max(0, begin - context) for begin in begins]
-    near = data.between(starts, data.lengths)
-    begins = tuple(begin - start for begin, start in zip(begins, starts, strict=True))
-    return _Scope(near, begins, (f"{what}the last {100 * share:.0f} % of each series.",))
+    parts = [(int(i), int(start), int(stop)) for i, start, stop in split["held_out"]]
+    share = sum(stop - start for _, start, stop in parts) / sum(data.lengths)
+    shown = [max(0, start - context) for _, start, _ in parts]
+    near = data.subset([i for i, _, _ in parts]).between(shown, [stop for _, _, stop in parts])
+    begins = tuple(start - first for (_, start, _), first in zip(parts, shown, strict=True))
+    return _Scope(near, begins, (f"{what}{len(parts)} stretches, {100 * share:.0f} % of the steps.",))
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ class Computing:
         """
         if self.device != "auto":
             os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,rocm"}[self.device]
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter on standard error
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA talks of its cache and its flags on standard error
         import jax
 
         from svae_cli.cli.compiled import keep_compiled

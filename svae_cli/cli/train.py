@@ -95,7 +95,7 @@ class Fitting:
     val_fraction: Annotated[
         float, typer.Option("--val-fraction", help="Share held out to stop in time.", show_default=True)
     ] = Settings.val_fraction
-    split: Annotated[SplitKind, typer.Option("--split", help="Hold out whole series or the last part in time.")] = (
+    split: Annotated[SplitKind, typer.Option("--split", help="Hold out whole series or stretches in time.")] = (
         Settings.split
     )
     clip_norm: Annotated[float, typer.Option("--clip-norm", help="Largest norm of a gradient.", show_default=True)] = (

@@ -56,7 +56,7 @@ class Scaler:
             n = seen.sum(axis=0)
             centre = np.where(seen, block, 0.0).sum(axis=0) / np.maximum(n, 1)
             total = np.maximum(count + n, 1)
-            with np.errstate(over="ignore"):  # looked at below
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at below
                 spread = (np.where(seen, block - centre, 0.0) ** 2).sum(axis=0)
                 squares += spread + (centre - mean) ** 2 * count * n / total  # Chan et al. (1979), pairwise update
             mean += (centre - mean) * n / total
@@ -65,7 +65,7 @@ class Scaler:
             empty = [data.channels[d] for d in np.flatnonzero(count == 0)]
             raise DataError(
                 f"channel {empty[0]!r} has no observed value in the training part"
-                + (f" (nor have {len(empty) - 1} others)" if len(empty) > 1 else ""),
+                + (f" (like {len(empty) - 1} more)" if len(empty) > 1 else ""),
                 where=data.source,
                 hint="leave the channel out of the file, or train on a part where it was recorded",
             )

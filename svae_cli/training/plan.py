@@ -24,6 +24,8 @@ _COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
 _NETWORK_STEPS = 500  # fewer carry no network
 _FRAME_STATES = 12  # of frames, whose pixels say much the same
+_STRETCHES = 5
+_SHORTEST_STRETCH = 100  # steps
 _MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
 _EFFORT = {"fast": 0.25, "default": 1.0, "thorough": 4.0}
@@ -142,7 +144,7 @@ def _enough(windows: Batch, enough: int) -> Batch:
 
 
 def _split(data: SeriesSet, settings: Settings, choices: dict[str, str]):
-    """Whole series held out where there are enough of them, else the last part in time of each."""
+    """Whole series held out where there are enough of them, else stretches in time of each."""
     share = settings.val_fraction
     kind = settings.split
     if kind == "auto":
@@ -156,16 +158,43 @@ def _split(data: SeriesSet, settings: Settings, choices: dict[str, str]):
         held = sorted(order[:count].tolist())
         kept = sorted(order[count:].tolist())
         return data.subset(kept), data.subset(held), {"kind": "series", "held_out": [data.keys[i] for i in held]}
-    cuts = [n - max(1, round(share * n)) if n > 1 else n for n in data.lengths]
-    if max(n - c for n, c in zip(data.lengths, cuts, strict=True)) < 2 or max(cuts) < 2:
+    stretches = [_stretches(n, share) for n in data.lengths]
+    if max((stop - start for part in stretches for start, stop in part), default=0) < 2:
         raise DataError(
-            "the series are too short to hold out their last part",
+            "the series are too short to hold out a part of them",
             where=data.source,
             hint="raise --val-fraction, or give other series with --val FILE",
         )
-    long_enough = [i for i, (n, c) in enumerate(zip(data.lengths, cuts, strict=True)) if n - c >= 2]
-    held = data.subset(long_enough).between([cuts[i] for i in long_enough], [data.lengths[i] for i in long_enough])
-    return data.between([0] * len(data), cuts), held, {"kind": "time", "first_held_out": cuts}
+    held = [(i, start, stop) for i, part in enumerate(stretches) for start, stop in part]
+    kept = [(i, *ends) for i, part in enumerate(stretches) for ends in _between(part, data.lengths[i])]
+    if settings.split == "auto" and len(held) > len(data):
+        choices["split"] = f"time: {len(data)} series, so {len(held)} stretches spread over time"
+    return _cut(data, kept), _cut(data, held), {"kind": "time", "held_out": [list(part) for part in held]}
+
+
+def _stretches(length: int, share: float) -> list[tuple[int, int]]:
+    """What is held out of a series: up to five stretches spread evenly; of a short series its last part.
+
+    Data drift, and the newest tell most of what is to come, so they are learned from (docs/numbers.md).
+    """
+    total = max(1, round(share * length)) if length > 1 else 0
+    count = int(np.clip(total // _SHORTEST_STRETCH, 1, _STRETCHES))
+    if count == 1:
+        return [(length - total, length)] if 2 <= total <= length - 2 else []
+    each = total // count
+    starts = [round((i + 0.5) * length / count) - each // 2 for i in range(count)]
+    return [(start, start + each) for start in starts]
+
+
+def _between(held: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """The stretches that are not held out."""
+    edges = [0, *(edge for part in held for edge in part), length]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if stop > start]
+
+
+def _cut(data: SeriesSet, parts: list[tuple[int, int, int]]) -> SeriesSet:
+    """(series, start, stop) as series of their own."""
+    return data.subset([i for i, _, _ in parts]).between([a for _, a, _ in parts], [b for _, _, b in parts])
 
 
 def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:

@@ -13,6 +13,8 @@ from svae_cli.models.likelihoods import GaussianLikelihood, StudentTLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
 
+_LEAST_CRPS = 1e-4  # a window that is predicted without error at all, such as a constant one, decides nothing
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -20,8 +22,9 @@ class Validation:
 
     Attributes:
         elbo: evidence lower bound per observed value, nothing hidden, in nats.
-        score: what decides which model is best, higher is better: minus the mean CRPS of the hidden values in model
-            units for continuous data, their mean log predictive probability in nats for counts and binary values.
+        score: what decides which model is best, higher is better: for continuous data minus the geometric mean over
+            windows of the mean CRPS of their hidden values in model units, so that windows with single gaps count as
+            much as those with long ones; for counts and binary values the mean log predictive probability in nats.
         coverage: share of hidden values inside their 90 % interval (Gaussian of the predictive moments).
     """
 
@@ -32,31 +35,43 @@ class Validation:
 
 def validate(model: SVAE, windows: Batch, hidden: np.ndarray, *, batch_size: int) -> Validation:
     """Score ``model``; deterministic."""
-    bound, _, _, observed, _ = _totals(model, windows, np.zeros_like(hidden), batch_size)
-    _, score, inside, _, scored = _totals(model, windows, hidden, batch_size)
+    bound, _, _, observed, _ = _by_window(model, windows, np.zeros_like(hidden), batch_size).sum(axis=0)
+    parts = _by_window(model, windows, hidden, batch_size)
+    _, _, inside, _, scored = parts.sum(axis=0)
     return Validation(
         elbo=float(bound / max(observed, 1)),
-        score=float(score / max(scored, 1)),
+        score=_score(parts[:, 1], parts[:, 4], by_crps=_has_crps(model)),
         coverage=float(inside / max(scored, 1)),
     )
 
 
-def _totals(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int) -> np.ndarray:
-    totals = np.zeros(5)
+def _score(scores: np.ndarray, counts: np.ndarray, *, by_crps: bool) -> float:
+    if not by_crps:
+        return float(scores.sum() / max(counts.sum(), 1))
+    asked = counts > 0
+    losses = -scores[asked] / counts[asked]
+    return -float(np.exp(np.mean(np.log(np.maximum(losses, _LEAST_CRPS))))) if asked.any() else 0.0
+
+
+def _has_crps(model: SVAE) -> bool:
+    return isinstance(model.likelihood, GaussianLikelihood | StudentTLikelihood)
+
+
+def _by_window(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int) -> np.ndarray:
+    """A row a window; see ``_window_sums``."""
+    rows = []
     for at, piece in enumerate(batches(windows, batch_size)):
         mask = np.zeros_like(piece.observed)
         part = hidden[at * batch_size : (at + 1) * batch_size]
         mask[: len(part)] = part
-        totals += np.asarray(
-            _sums(model, *map(jnp.asarray, (piece.values, piece.observed, piece.inputs, mask))), np.float64
-        )
-    return totals
+        sums = _sums(model, *map(jnp.asarray, (piece.values, piece.observed, piece.inputs, mask)))
+        rows.append(np.asarray(sums, np.float64)[: len(part)])
+    return np.concatenate(rows)
 
 
 @eqx.filter_jit
 def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
-    sums = batched(_window_sums, model, values, observed, inputs, hidden, groups=0)
-    return jnp.sum(sums, axis=0)
+    return batched(_window_sums, model, values, observed, inputs, hidden, groups=0)
 
 
 def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
@@ -69,7 +84,7 @@ def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hid
     deviation = jnp.sqrt(variance)
     scored = hidden & observed
     target = jnp.where(scored, values, mean)
-    if isinstance(model.likelihood, GaussianLikelihood | StudentTLikelihood):
+    if _has_crps(model):
         score = -_crps(target, mean, deviation)
     else:
         score = model.likelihood.predictive_log_prob(seen, *predictor)

@@ -71,7 +71,7 @@ def empty_channel(values):
 
 def nothing(values):
     values[...] = np.nan
-    return "no observed value"
+    return "has no observed value"
 
 
 def infinite(values):
@@ -85,10 +85,11 @@ def test_hopeless_data_are_refused_in_words(svae, tmp_path: Path, spoil):
     said = spoil(values)
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["data"] = values
-    found = svae("train", "d.h5", *SMALL.split(), cwd=tmp_path)
+    found = svae("train", "d.h5", "-q", *SMALL.split(), cwd=tmp_path)
     assert found.returncode == 3
     assert said in found.stderr
     assert found.stderr.count("\n") <= 3
+    assert found.stderr.startswith("svae: ")
     assert not list(tmp_path.glob("*.svae*"))
 
 
@@ -96,7 +97,7 @@ def test_hopeless_data_are_refused_in_words(svae, tmp_path: Path, spoil):
 def test_hardly_any_data_are_refused_in_words(svae, tmp_path: Path, shape):
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["data"] = np.arange(np.prod(shape), dtype="f4").reshape(shape)
-    found = svae("train", "d.h5", *SMALL.split(), cwd=tmp_path)
+    found = svae("train", "d.h5", "-q", *SMALL.split(), cwd=tmp_path)
     assert found.returncode == 3, found.stderr
     assert found.stderr.startswith("svae: ")
 

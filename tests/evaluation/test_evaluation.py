@@ -62,7 +62,7 @@ def predict_with(monkeypatch, clean, *, error=0.0, spread=1.0, quantiles=None):
             assert data.lengths[i] <= int(start)
             yield answer(key, clean[int(which)][int(start) : int(start) + horizon], quantiles)
 
-    monkeypatch.setattr(evaluation, "prediction", SimpleNamespace(impute=impute, forecast=forecast))
+    monkeypatch.setattr(evaluation, "prediction", SimpleNamespace(whole=iter, impute=impute, forecast=forecast))
     return calls
 
 
@@ -149,7 +149,7 @@ def test_counts_are_scored_by_quantiles_and_in_bits(monkeypatch):
         for key, r in zip(data.keys, rates, strict=True):
             yield Prediction(key, r, np.sqrt(r), stats.poisson.ppf(np.array(quantiles), r[..., None]))
 
-    monkeypatch.setattr(evaluation, "prediction", SimpleNamespace(impute=impute))
+    monkeypatch.setattr(evaluation, "prediction", SimpleNamespace(whole=iter, impute=impute))
     options = EvaluationOptions(task="impute", patterns=("point",), mask_rate=0.5)
     outcome = evaluate(fitted("poisson", np.ones(2)), data, options)
     assert asked == [tuple(metrics.LEVELS)]
@@ -177,7 +177,7 @@ def test_true_values_may_be_given(seasonal, monkeypatch):
 def test_of_the_training_data_only_the_held_out_part_is_scored(seasonal, monkeypatch, kind):
     clean, data = seasonal
     split = {
-        "time": {"kind": "time", "first_held_out": [200, 200, 200]},
+        "time": {"kind": "time", "held_out": [[i, 200, 240] for i in range(3)]},
         "series": {"kind": "series", "held_out": ["1"]},
     }
     model = replace(fitted(), fingerprint=evaluation.fingerprint_of(data), split=split[kind])
@@ -186,7 +186,7 @@ def test_of_the_training_data_only_the_held_out_part_is_scored(seasonal, monkeyp
     some, everything = (evaluate(model, data, replace(options, everything=e)) for e in (False, True))
     share = some.rows[0]["n"] / everything.rows[0]["n"]
     np.testing.assert_allclose(share, 40 / 240 if kind == "time" else 1 / 3, rtol=0.2)
-    assert ("the last 17 % of each series" if kind == "time" else "1 of 3 series") in some.words[0]
+    assert ("3 stretches, 17 % of the steps" if kind == "time" else "1 of 3 series") in some.words[0]
     assert "trained on" not in "".join(everything.words)
     other = evaluate(replace(model, fingerprint="of other data"), data, options)
     assert other.rows == everything.rows

@@ -124,6 +124,19 @@ def test_nothing_is_left_open_in_the_resolved_settings():
     assert [k for k, v in settings.items() if v is None or v == "auto" if k not in ("time_limit", "noise")] == []
 
 
+def test_stretches_spread_over_a_long_series_are_held_out_and_no_window_crosses_them():
+    values = np.arange(6000.0)[:, None] + np.zeros(2)
+    plan = make_plan(SeriesSet.from_arrays([values]), QUICK)
+    held = [part[1:] for part in plan.split["held_out"]]
+    assert [stop - start for start, stop in held] == [120] * 5
+    assert held[0] == [540, 660]
+    assert held[-1] == [5340, 5460]
+    assert sum(plan.data.lengths) == 5400
+    seen = plan.scaler.to_data(plan.windows.draw(0, 0, 512).values)[..., 0]
+    assert not any(((seen > start - 0.5) & (seen < stop - 0.5)).any() for start, stop in held)
+    assert np.abs(np.diff(seen, axis=1) - 1).max() < 0.01
+
+
 def test_validation_never_sees_training_steps():
     values = np.arange(100.0)[:, None] + np.zeros(2)
     data = SeriesSet.from_arrays([values])
