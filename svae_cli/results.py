@@ -12,7 +12,8 @@ _TIME_AXIS = {"samples": 1}
 Result = TypeVar("Result", bound="Prediction | LatentPath")
 
 
-def _join(first: Result, more: Sequence[Result]) -> Result:
+def join(first: Result, more: Sequence[Result]) -> Result:
+    """A piece of a long series and those that follow it as one."""
     joined: dict[str, Any] = {}
     for field in fields(first):
         arrays = [getattr(part, field.name) for part in (first, *more)]
@@ -49,10 +50,6 @@ class Prediction:
     latent_cov: Float[np.ndarray, "time latent latent"] | None = None
     start: int = 0
 
-    def joined(self, more: "Sequence[Prediction]") -> "Prediction":
-        """This piece and those that follow it as one."""
-        return _join(self, more)
-
 
 @dataclass(frozen=True)
 class LatentPath:
@@ -69,7 +66,3 @@ class LatentPath:
     mean: Float[np.ndarray, "time latent"]
     cov: Float[np.ndarray, "time latent latent"]
     start: int = 0
-
-    def joined(self, more: "Sequence[LatentPath]") -> "LatentPath":
-        """This piece and those that follow it as one."""
-        return _join(self, more)

@@ -18,7 +18,7 @@ def keep_compiled() -> None:
     """Point jax to the folder of this user and this processor; where none can be written, nothing is kept."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not jax.config.jax_enable_compilation_cache:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not getattr(jax.config, "jax_enable_compilation_cache", True):
         return
     with suppress(OSError, RuntimeError):  # no home, or none that can be written
         folder = _cache_home() / "svae" / "compiled" / f"jax-{jax.__version__}-{_processor()}"

@@ -86,12 +86,12 @@ def _write_groups(
     scales: _Scales | None = None
     for part in series:
         if scales is None or part.start == 0:
-            group = file.create_group(header.keys[part.index].replace("/", "_"))
-            group.attrs["key"] = header.keys[part.index]
+            group = file.create_group(header.keys[part.row].replace("/", "_"))
+            group.attrs["key"] = header.keys[part.row]
             scales = _Scales(group, header, part.fields)
-            scales.add_time(header.times(part.index))
+            scales.add_time(header.times(part.row))
             created = {}
-        _fill(created, scales, part, dimensions, steps=header.lengths[part.index])
+        _fill(created, scales, part, dimensions, steps=header.lengths[part.row])
 
 
 def _write_batch(
@@ -129,7 +129,7 @@ def _fill(
         place = [slice(0, n) for n in stored.shape]
         at = dims.index("time")
         place[at] = slice(part.start, part.start + array.shape[at])
-        created[name][(*(() if stacked is None else (part.index,)), *place)] = stored
+        created[name][(*(() if stacked is None else (part.row,)), *place)] = stored
 
 
 def _shared_times(header: "Header") -> np.ndarray:

@@ -95,23 +95,23 @@ class Part(NamedTuple):
     """Consecutive steps of one series of a result.
 
     Attributes:
-        index: which series.
+        row: which series.
         start: the first of the steps; 0 begins a series.
         fields: arrays by their names in the file.
     """
 
-    index: int
+    row: int
     start: int
     fields: dict[str, np.ndarray]
 
 
 def parts_of(rows: Iterable[Prediction | LatentPath | np.ndarray]) -> Iterator[Part]:
     """The rows with their places; the pieces of a long series follow each other."""
-    index = -1
-    for row in rows:
-        start = 0 if isinstance(row, np.ndarray) else row.start
-        index += start == 0
-        yield Part(index, start, fields_of(row))
+    number = -1
+    for result in rows:
+        start = 0 if isinstance(result, np.ndarray) else result.start
+        number += start == 0
+        yield Part(number, start, fields_of(result))
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
-from svae_cli.inference import Gaussian, Posterior, kl_divergence, smooth
+from svae_cli.inference import Gaussian, PiecePosterior, Posterior, kl_divergence, smooth
 from svae_cli.models.decoder import Decoder, LinearDecoder
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.frames import FrameDecoder
@@ -22,6 +22,9 @@ _FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where deco
 
 AnyPosterior = Posterior | ChainPosterior | PathPosterior
 """Each has ``means``, ``covariances`` and ``sample(key, n)``."""
+
+HasMoments = AnyPosterior | PiecePosterior
+"""Each has ``means`` and ``covariances``."""
 
 
 class Inference(eqx.Module):
@@ -173,7 +176,7 @@ class SVAE(eqx.Module):
         )
 
     def predictor_moments(
-        self, posterior: AnyPosterior, points: Float[Array, "point time state"] | None = None
+        self, posterior: HasMoments, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Mean and variance of the predictor under q: exact for a linear decoder, from points otherwise.
 
@@ -201,7 +204,7 @@ class SVAE(eqx.Module):
         return linear_mean + mean, jnp.maximum(variance, 0.1 * whole)
 
     def predictive_moments(
-        self, posterior: AnyPosterior, points: Float[Array, "point time state"] | None = None
+        self, posterior: HasMoments, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Mean and variance of an observation under q, noise included."""
         return self.likelihood.predictive_moments(*self.predictor_moments(posterior, points))

@@ -22,7 +22,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.answers import answers
 from svae_cli.prediction.question import Question
-from svae_cli.results import LatentPath, Prediction
+from svae_cli.results import LatentPath, Prediction, join
 
 
 def impute(
@@ -158,7 +158,7 @@ def whole(results: Iterable[Result]) -> Iterator[Result]:
     """Join the pieces of long series: one result a series."""
     for _, pieces in groupby(results, key=_counter()):
         first, *more = list(pieces)
-        yield first.joined(more) if more else first
+        yield join(first, more) if more else first
 
 
 def _counter() -> Callable[[Prediction | LatentPath], int]:

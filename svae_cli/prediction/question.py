@@ -8,10 +8,9 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from svae_cli.inference import PiecePosterior
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
-from svae_cli.models.svae import SVAE, AnyPosterior
+from svae_cli.models.svae import SVAE, HasMoments
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Answer:
 
 def describe(
     model: SVAE,
-    posterior: AnyPosterior | PiecePosterior,
+    posterior: HasMoments,
     states: Float[Array, "sample time state"] | None,
     ask: Question,
     key: Key[Array, ""],
@@ -59,11 +58,11 @@ def describe(
     found: dict[str, Array] = {}
     if ask.latents:
         found |= {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
-    predictor = model.predictor_moments(posterior)
+    middle, spread = model.predictor_moments(posterior)
     if last is not None:
-        predictor = tuple(jax.lax.dynamic_slice_in_dim(a, *last) for a in predictor)
+        middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
         states = None if states is None else jax.lax.dynamic_slice_in_dim(states, *last, axis=1)
-    mean, variance = model.likelihood.predictive_moments(*predictor)
+    mean, variance = model.likelihood.predictive_moments(middle, spread)
     found |= {"mean": mean, "std": jnp.sqrt(variance)}
     noise_key, quantile_key = jr.split(key)
     if states is not None:
@@ -71,7 +70,7 @@ def describe(
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
         levels = jnp.asarray(ask.levels, mean.dtype)
-        found["quantiles"] = predictive_quantiles(model.likelihood, *predictor, levels, quantile_key)
+        found["quantiles"] = predictive_quantiles(model.likelihood, middle, spread, levels, quantile_key)
     return found
 
 
