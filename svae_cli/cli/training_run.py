@@ -19,7 +19,7 @@ from svae_cli.errors import Interrupted, NumericalError, OutputError, UsageError
 from svae_cli.files.survey import describe, survey
 
 if TYPE_CHECKING:
-    from svae_cli.training.fit import Progress, Report
+    from svae_cli.training.fit import Progress, Report, TrainState
 
 _MODEL_EVERY = 10.0
 _QUICK_VALUES = 50_000_000
@@ -130,26 +130,26 @@ class Run:
         if not resume:
             self.checkpoint.unlink(missing_ok=True)  # of an earlier training, which --force gave up
         state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
-        last: Progress | None = None
         saved = Saved(self, settings)
         with stop_signals() as stop, self._open_log(resume=resume) as log, ProgressLine(self.console) as line:
             try:
-                for last in fit(data, settings, valid=validation, state=state):
-                    self._report(last, line, log)
-                    saved.keep(last)
+                for progress in fit(data, settings, valid=validation, state=state):
+                    state = progress.state
+                    self._report(progress, line, log)
+                    saved.keep(state)
                     if stop.number is not None:
                         break
             except NumericalError:
-                if last is not None:
-                    saved.save(last, finished=False)
+                if state is not None:
+                    saved.save(state, finished=False)
                 raise
-            if last is not None:
-                saved.save(last, finished=stop.number is None)
+            if state is None:
+                raise UsageError("the training has no step to take", hint="more --epochs, or a longer --time-limit")
+            # A signal after the last step leaves a checkpoint of a finished training: resuming it only ends it.
+            saved.save(state, finished=stop.number is None)
         if stop.number is not None:
             raise Interrupted("interrupted; all work is saved", signal_number=stop.number, hint=self.again)
-        if last is None:
-            raise UsageError("the training is already finished", hint="more --epochs, or a longer --time-limit")
-        self._close(last, data)
+        self._close(state, data)
 
     def _say_data(self, data: SeriesSet) -> None:
         """Size and, where looking takes no time, the missing share and what is odd."""
@@ -182,14 +182,13 @@ class Run:
         with self.log.open("a" if resume else "w", encoding="utf-8") as log:
             yield log
 
-    def _close(self, last: "Progress", data: SeriesSet) -> None:
-        state, seconds = last.state, last.report.seconds
-        self.console.say(f"done in {seconds:.0f} s, best validation score {state.best_score:.4f}")
+    def _close(self, state: "TrainState", data: SeriesSet) -> None:
+        self.console.say(f"done in {state.seconds:.0f} s, best validation score {state.best_score:.4f}")
         self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
         summary = {
             "model": str(self.target),
             "best_score": state.best_score,
-            "seconds": seconds,
+            "seconds": state.seconds,
             "settings": state.plan.settings.to_json(),
             "choices": state.plan.choices,
         }
@@ -206,34 +205,34 @@ class Saved:
         self._model_at = time.monotonic()
         self._checkpoint_at = time.monotonic()
 
-    def keep(self, progress: "Progress") -> None:
+    def keep(self, state: "TrainState") -> None:
         """Write what is due."""
         now = time.monotonic()
-        if progress.state.best_score > self._best and now - self._model_at >= _MODEL_EVERY:
-            self._model(progress)
+        if state.best_score > self._best and now - self._model_at >= _MODEL_EVERY:
+            self._model(state)
             self._model_at = now
         if now - self._checkpoint_at >= self._run.checkpoint_every:
-            self._checkpoint(progress)
+            self._checkpoint(state)
             self._checkpoint_at = now
 
-    def save(self, progress: "Progress", *, finished: bool) -> None:
+    def save(self, state: "TrainState", *, finished: bool) -> None:
         """Write the model, and the checkpoint if the training is not finished; a finished one needs none."""
-        self._model(progress)
+        self._model(state)
         if finished:
             self._run.checkpoint.unlink(missing_ok=True)
         else:
-            self._checkpoint(progress)
+            self._checkpoint(state)
 
-    def _model(self, progress: "Progress") -> None:
+    def _model(self, state: "TrainState") -> None:
         from svae_cli.files.model_file import save_model
 
-        save_model(self._run.target, progress.state.fitted, force=True)
-        self._best = progress.state.best_score
+        save_model(self._run.target, state.fitted, force=True)
+        self._best = state.best_score
 
-    def _checkpoint(self, progress: "Progress") -> None:
+    def _checkpoint(self, state: "TrainState") -> None:
         from svae_cli.files.checkpoint import save_checkpoint
 
-        save_checkpoint(self._run.checkpoint, progress.state, self._asked)
+        save_checkpoint(self._run.checkpoint, state, self._asked)
 
 
 def _scores(report: "Report") -> str:

@@ -108,6 +108,8 @@ def test_a_training_that_leaves_the_finite_numbers_exits_with_5(capsys, monkeypa
         yield
 
     monkeypatch.setattr("svae_cli.training.fit.fit", diverge)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("svae_cli.cli.options.Computing.prepare", lambda *_: None)  # jax is set up for all tests
     with pytest.raises(SystemExit) as left:
         app.run(["train", str(trained / "d.h5"), "-o", str(tmp_path / "m.svae"), *SMALL.split()])
     assert left.value.code == 5

@@ -46,9 +46,9 @@ def test_gaps_hide_and_the_complete_series_is_kept(kind, gaps):
 def test_unknown_kinds_and_options_and_impossible_numbers_are_refused():
     with pytest.raises(UsageError, match="unknown kind 'noise'"):
         simulate("noise", series=1, steps=1, seed=0)
-    with pytest.raises(UsageError, match="lds has no option 'speed'") as caught:
+    with pytest.raises(UsageError, match="lds has no option --speed") as caught:
         simulate("lds", series=1, steps=1, seed=0, speed=1)
-    assert "latent_dim" in caught.value.hint
+    assert "--latent-dim" in caught.value.hint
     for kind, options in (
         ("lds", {"latent_dim": 0}),
         ("lds", {"size": "huge"}),

@@ -65,6 +65,7 @@ def test_eight_devices_give_the_numbers_of_one():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of dynamax's own imports
 def test_dynamax_smooths_alike():
     from dynamax.linear_gaussian_ssm import inference, lgssm_smoother
 
