@@ -14,7 +14,7 @@ from svae_cli.models.likelihoods import (
 )
 
 _DRAWS = 1000
-_MOST_COUNTS = 1 << 18  # above the largest rate that the likelihood allows
+_MOST_COUNTS = 1 << 12  # summed one by one; what lies above takes the normal distribution of the same moments
 
 
 def predictive_quantiles(
@@ -67,4 +67,7 @@ def _count_quantiles(likelihood: PoissonLikelihood, mean: Array, variance: Array
         return count + 1, reached, quantile + (reached[..., None] < levels).astype(mean.dtype)
 
     start = (0, jnp.zeros_like(mean), jnp.zeros_like(levels))
-    return jax.lax.while_loop(unfinished, add, start)[2]
+    _, reached, quantile = jax.lax.while_loop(unfinished, add, start)
+    centre, total = likelihood.predictive_moments(mean, variance)
+    normal = jnp.round(centre[..., None] + jnp.sqrt(total)[..., None] * jax.scipy.stats.norm.ppf(levels))
+    return jnp.where(reached[..., None] < levels, jnp.maximum(normal, quantile), quantile)
