@@ -1,5 +1,7 @@
 """Building models: the full model around a linear one, and empty models to load parameters into."""
 
+from typing import NamedTuple
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -18,12 +20,12 @@ from svae_cli.models.likelihoods import (
     PoissonLikelihood,
     StudentTLikelihood,
 )
+from svae_cli.models.links import log_link, logit_link, signal_variance
 from svae_cli.models.network import Network
 from svae_cli.models.posteriors import ChainFamily, RecurrentFamily
 from svae_cli.models.recognition import FrameRecognition, PotentialRecognition, Recognition
 from svae_cli.models.svae import SVAE
 
-_MIN_LOG_RATE = -7.0  # a channel's usual log rate to start from; about one count in a thousand bins
 
 
 def linear_model(
@@ -74,8 +76,7 @@ def full_model(
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
     For Gaussian noise the result predicts exactly as ``linear`` does. For counts and binary values the linear model is
-    of standardised values; its loadings are carried over to the log rate or log odds by the slope of that link at the
-    channel's mean. A posterior other than the SVAE's begins with random networks: only prior, decoder and noise are
+    of standardised values; its loadings are carried over to the log rate or log odds (``links``). A posterior other than the SVAE's begins with random networks: only prior, decoder and noise are
     carried over.
 
     Args:
@@ -85,7 +86,7 @@ def full_model(
         std: of each channel, in the data's units.
         channel_shape: of frames.
     """
-    likelihood, loadings, offset = _likelihood(linear, settings, mean, std)
+    likelihood, loadings, offset, spread = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
     keys = jr.split(jr.fold_in(jr.key(settings.seed), 0x11F7), 2)
     decoder = LinearDecoder(loadings=loadings, offset=offset)
@@ -95,7 +96,7 @@ def full_model(
             network = Network(latent_dim, n_channels, settings.hidden, keys[1], zero_output=True)
         decoder = NetworkDecoder(loadings=loadings, offset=offset, network=network)
     if settings.posterior == "svae":
-        recognition = _potentials(settings, loadings, channel_shape, keys[0])
+        recognition = _potentials(settings, loadings, spread, channel_shape, keys[0])
     else:
         n_inputs = linear.dynamics.input_matrix.shape[1]
         recognition = _family(settings, loadings, n_inputs, channel_shape, keys[0])
@@ -104,19 +105,21 @@ def full_model(
 
 
 def _potentials(
-    settings: Settings, loadings: Array, channel_shape: tuple[int, ...], key: Key[Array, ""]
+    settings: Settings, loadings: Array, spread: Array, channel_shape: tuple[int, ...], key: Key[Array, ""]
 ) -> PotentialRecognition:
     """Recognition that begins as the likelihood's own potentials."""
     (n_channels, latent_dim), dtype = loadings.shape, loadings.dtype
     if settings.recognition == "conv":
         encoder = FrameEncoder(channel_shape, 0, latent_dim + 1, settings.hidden[-1], key, zero_output=True)
-        return FrameRecognition(pixels=Recognition.at_anchor(n_channels, latent_dim, dtype), encoder=encoder)
+        pixels = Recognition.at_anchor(n_channels, latent_dim, dtype, spread=spread)
+        return FrameRecognition(pixels=pixels, encoder=encoder)
     return Recognition.at_anchor(
         n_channels,
         latent_dim,
         dtype,
         hidden=settings.hidden if settings.recognition == "mlp" else None,
         by_values=settings.likelihood != "gaussian",
+        spread=spread,
         key=key,
     )
 
@@ -170,8 +173,8 @@ def with_potentials(model: SVAE) -> SVAE:
     if not isinstance(model.recognition, ChainFamily | RecurrentFamily | FrameRecognition):
         return model
     n_channels, latent_dim = model.decoder.loadings.shape
-    exact = Recognition.at_anchor(n_channels, latent_dim, model.decoder.loadings.dtype)
-    decoder = model.decoder
+    decoder, spread = model.decoder, jnp.asarray(signal_variance(model.dynamics, np.asarray(model.decoder.loadings)))
+    exact = Recognition.at_anchor(n_channels, latent_dim, decoder.loadings.dtype, spread=spread)
     if isinstance(decoder, NetworkDecoder) and isinstance(decoder.network, FrameDecoder):
         decoder = LinearDecoder(loadings=decoder.loadings, offset=decoder.offset)
     return SVAE(dynamics=model.dynamics, recognition=exact, decoder=decoder, likelihood=model.likelihood)
@@ -194,11 +197,18 @@ def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:
     return model.likelihood.log_variance
 
 
-def _likelihood(
-    linear: SVAE, settings: Settings, mean: np.ndarray, std: np.ndarray
-) -> tuple[Likelihood, Float[Array, "channel state"], Float[Array, " channel"]]:
-    """The likelihood with the loadings and offset that go with it."""
+class _Start(NamedTuple):
+    """A likelihood with the loadings, the offset and the spread of predictors that go with it."""
+
+    likelihood: Likelihood
+    loadings: Float[Array, "channel state"]
+    offset: Float[Array, " channel"]
+    spread: Float[Array, " channel"]
+
+
+def _likelihood(linear: SVAE, settings: Settings, mean: np.ndarray, std: np.ndarray) -> _Start:
     loadings, offset = linear.decoder.loadings, linear.decoder.offset
+    unknown = jnp.ones_like(offset)
     log_variance = gaussian_noise(linear)
     if settings.standardize == "none" and settings.likelihood in ("gaussian", "student-t"):
         scale = jnp.asarray(std, loadings.dtype)
@@ -208,15 +218,13 @@ def _likelihood(
         if settings.noise is not None:
             unit = np.ones_like(std) if settings.standardize == "none" else std
             log_variance = jnp.asarray(2 * np.log(settings.noise / unit), loadings.dtype)
-        return GaussianLikelihood(log_variance=log_variance), loadings, offset
+        return _Start(GaussianLikelihood(log_variance=log_variance), loadings, offset, unknown)
     if settings.likelihood == "student-t":
         freedom = jnp.full_like(log_variance, np.log(8.0))  # 10 degrees of freedom: 4/5 of the variance is the scale's
-        return StudentTLikelihood(log_variance=log_variance + np.log(0.8), log_freedom=freedom), loadings, offset
-    if settings.likelihood == "poisson":
-        usual = np.maximum(np.log(np.maximum(mean, 1e-12)), _MIN_LOG_RATE)
-        slope, likelihood = std / np.exp(usual), PoissonLikelihood()
-    else:
-        share = np.clip(mean, 0.01, 0.99)
-        usual, slope, likelihood = np.log(share / (1 - share)), std / (share * (1 - share)), BernoulliLikelihood()
-    slope, usual = jnp.asarray(slope, loadings.dtype), jnp.asarray(usual, loadings.dtype)
-    return likelihood, loadings * slope[:, None], usual + slope * offset
+        likelihood = StudentTLikelihood(log_variance=log_variance + np.log(0.8), log_freedom=freedom)
+        return _Start(likelihood, loadings, offset, unknown)
+    counts = settings.likelihood == "poisson"
+    link = (log_link if counts else logit_link)(linear.dynamics, np.asarray(loadings), mean, std)
+    slope, usual, spread = (jnp.asarray(a, loadings.dtype) for a in (link.slope, link.offset, link.spread))
+    likelihood = PoissonLikelihood() if counts else BernoulliLikelihood()
+    return _Start(likelihood, loadings * slope[:, None], usual + slope * offset, spread)

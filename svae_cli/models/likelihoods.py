@@ -2,8 +2,7 @@
 
 The decoder gives one number a channel, the *predictor*. Each likelihood knows the log density given a predictor, its
 expectation when the predictor is Gaussian (exact for a linear decoder), the predictive moments, and its *anchor*: the
-quadratic that the log density makes of the predictor near the channel's usual level, from which the recognition
-network starts.
+quadratic that stands for the log density as a function of the predictor, from which the recognition network starts.
 """
 
 from collections.abc import Callable
@@ -21,19 +20,15 @@ _WEIGHTS = _RAW_WEIGHTS / _RAW_WEIGHTS.sum()
 
 
 class Anchor(eqx.Module):
-    """A Gaussian stand-in for the likelihood: pseudo-observation ``scale * y - offset`` of ``loadings @ x``.
+    """Gaussian stand-ins for the likelihoods of values: pseudo-observations of ``predictor - offset``.
 
     Attributes:
-        loadings: one row a channel.
-        scale: factor from values to pseudo-observations.
-        offset: subtracted after scaling.
-        log_precision: log of the pseudo-observation's inverse variance.
+        pseudo: the pseudo-observations.
+        log_precision: logarithms of their inverse variances; one row for all steps where values do not matter.
     """
 
-    loadings: Float[Array, "channel state"]
-    scale: Float[Array, " channel"]
-    offset: Float[Array, " channel"]
-    log_precision: Float[Array, " channel"]
+    pseudo: Float[Array, "time channel"]
+    log_precision: Float[Array, "#time channel"]
 
 
 class GaussianLikelihood(eqx.Module):
@@ -89,9 +84,11 @@ class GaussianLikelihood(eqx.Module):
         noise = jax.random.normal(key, predictor.shape, predictor.dtype)
         return predictor + noise * jnp.sqrt(self.variance(predictor))
 
-    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
-        """The likelihood itself: it is Gaussian already."""
-        return Anchor(loadings=loadings, scale=jnp.ones_like(offset), offset=offset, log_precision=-self.log_variance)
+    def anchor(
+        self, values: Float[Array, "time channel"], offset: Float[Array, " channel"], spread: Float[Array, " channel"]
+    ) -> Anchor:
+        """The likelihood itself: it is Gaussian already, whatever the predictor's ``spread``."""
+        return Anchor(pseudo=values - offset[None, :], log_precision=-self.log_variance[None, :])
 
 
 class PoissonLikelihood(eqx.Module):
@@ -142,14 +139,23 @@ class PoissonLikelihood(eqx.Module):
         """One draw for each predictor."""
         return jax.random.poisson(key, self.mean(predictor)).astype(predictor.dtype)
 
-    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
-        """Second-order expansion around the usual log rate: y is a noisy sight of ``rate * (1 + loadings @ x)``."""
-        return Anchor(
-            loadings=loadings,
-            scale=jnp.exp(-offset),
-            offset=jnp.ones_like(offset),
-            log_precision=offset,
-        )
+    def anchor(
+        self, values: Float[Array, "time channel"], offset: Float[Array, " channel"], spread: Float[Array, " channel"]
+    ) -> Anchor:
+        """Second-order expansion of each count's log probability about its own most probable predictor.
+
+        That is the z which maximises ``y z - exp(z) - (z - offset)^2 / (2 spread)``. Expanded about the offset instead,
+        a burst of counts in a channel that is mostly silent would overshoot by far.
+
+        Args:
+            values: counts.
+            offset: the predictor's usual level.
+            spread: its variance about that.
+        """
+        mean, log_spread = offset[None, :], jnp.log(spread)[None, :]
+        # With w = spread * exp(z), the maximum is at w + log(w) = log(spread) + offset + spread * y.
+        z = _log_of_sum(log_spread + mean + spread[None, :] * values) - log_spread
+        return Anchor(pseudo=z - mean + values * jnp.exp(-z) - 1, log_precision=z)
 
 
 class BernoulliLikelihood(eqx.Module):
@@ -199,11 +205,13 @@ class BernoulliLikelihood(eqx.Module):
         """One draw for each predictor."""
         return jax.random.bernoulli(key, self.mean(predictor)).astype(predictor.dtype)
 
-    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
-        """Second-order expansion around the usual log odds."""
-        p = jax.nn.sigmoid(offset)
-        weight = jnp.maximum(p * (1 - p), 1e-3)
-        return Anchor(loadings=loadings, scale=1 / weight, offset=p / weight, log_precision=jnp.log(weight))
+    def anchor(
+        self, values: Float[Array, "time channel"], offset: Float[Array, " channel"], spread: Float[Array, " channel"]
+    ) -> Anchor:
+        """The quadratic bound of Jaakkola and Jordan (2000), tight at the predictor's root mean square."""
+        xi = jnp.sqrt(offset**2 + spread)[None, :]
+        precision = jnp.tanh(xi / 2) / (2 * xi)
+        return Anchor(pseudo=(values - 0.5) / precision - offset[None, :], log_precision=jnp.log(precision))
 
 
 class StudentTLikelihood(eqx.Module):
@@ -286,12 +294,23 @@ class StudentTLikelihood(eqx.Module):
         noise = jax.random.t(key, jnp.broadcast_to(self.freedom, predictor.shape), predictor.shape, predictor.dtype)
         return predictor + noise * jnp.exp(0.5 * jnp.broadcast_to(self.log_variance, predictor.shape))
 
-    def anchor(self, loadings: Float[Array, "channel state"], offset: Float[Array, " channel"]) -> Anchor:
-        """The Gaussian of the same scale."""
-        return Anchor(loadings=loadings, scale=jnp.ones_like(offset), offset=offset, log_precision=-self.log_variance)
+    def anchor(
+        self, values: Float[Array, "time channel"], offset: Float[Array, " channel"], spread: Float[Array, " channel"]
+    ) -> Anchor:
+        """The Gaussian of the same scale, whatever the predictor's ``spread``."""
+        return Anchor(pseudo=values - offset[None, :], log_precision=-self.log_variance[None, :])
 
 
 Likelihood = GaussianLikelihood | PoissonLikelihood | BernoulliLikelihood | StudentTLikelihood
+
+
+def _log_of_sum(total: Array) -> Array:
+    """The s with exp(s) + s = ``total``, by Newton's method; exact derivatives by the last iteration alone."""
+    step = lambda s: s - (jnp.exp(s) + s - total) / (jnp.exp(s) + 1)  # noqa: E731
+    s = jnp.log(jnp.maximum(jax.nn.softplus(total), jnp.finfo(total.dtype).tiny))
+    for _ in range(5):
+        s = step(s)
+    return step(jax.lax.stop_gradient(s))
 
 
 def gauss_hermite_nodes(

@@ -13,8 +13,9 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.inference import Potential
+from svae_cli.models.decoder import Decoder
 from svae_cli.models.frames import FrameEncoder
-from svae_cli.models.likelihoods import Anchor
+from svae_cli.models.likelihoods import Likelihood
 from svae_cli.models.network import Network
 
 _MAX_FRAME_CHANGE = 7.0  # a frame's pixels count as independent at first; together they may count down to 1/1000
@@ -29,10 +30,11 @@ class Recognition(eqx.Module):
     faster. For counts and heavy tails the precision follows the values too.
 
     Attributes:
-        loadings: departure of the loadings from the anchor's.
+        loadings: departure of the loadings from the decoder's.
         scale: relative departure of the scale.
         offset: departure of the offset.
         log_precision: departure of the log precision.
+        log_spread: logarithm of the predictors' variances that the anchor presumes; of no effect for Gaussian noise.
         shift: network from (values, mask) of a step to corrections of its pseudo-observations; None for linear
             recognition.
         reliability: network from (mask) or (values, mask) to corrections of the log precisions; None likewise.
@@ -42,6 +44,7 @@ class Recognition(eqx.Module):
     scale: Float[Array, " channel"]
     offset: Float[Array, " channel"]
     log_precision: Float[Array, " channel"]
+    log_spread: Float[Array, " channel"]
     shift: Network | None
     reliability: Network | None
 
@@ -49,20 +52,23 @@ class Recognition(eqx.Module):
         self,
         values: Float[Array, "time channel"],
         observed: Bool[Array, "time channel"],
-        anchor: Anchor,
+        decoder: Decoder,
+        likelihood: Likelihood,
     ) -> Potential:
         """One potential a step, from the values marked as observed and from those only.
 
         Args:
             values: one series; entries that are not observed are ignored, but must be finite.
             observed: what recognition may see.
-            anchor: the likelihood's own pseudo-observations.
+            decoder: its linear part is what the pseudo-observations are of.
+            likelihood: gives the pseudo-observations to start from.
         """
         seen = jnp.where(observed, values, 0.0)
         mask = observed.astype(seen.dtype)
-        loadings = anchor.loadings + self.loadings
-        pseudo = (anchor.scale * (1 + self.scale))[None, :] * seen - (anchor.offset + self.offset)[None, :]
-        log_precision = jnp.broadcast_to(anchor.log_precision + self.log_precision, mask.shape)
+        loadings = decoder.loadings + self.loadings
+        anchor = likelihood.anchor(seen, decoder.offset, jnp.exp(self.log_spread))
+        pseudo = (1 + self.scale)[None, :] * anchor.pseudo - self.offset[None, :]
+        log_precision = jnp.broadcast_to(anchor.log_precision + self.log_precision[None, :], mask.shape)
         if self.shift is not None:
             pseudo = pseudo + jax.vmap(self.shift)(jnp.concatenate([seen, mask], axis=-1))
         if self.reliability is not None:
@@ -85,6 +91,7 @@ class Recognition(eqx.Module):
         *,
         hidden: tuple[int, ...] | None = None,
         by_values: bool = False,
+        spread: Float[Array, " channel"] | None = None,
         key: Key[Array, ""] | None = None,
     ) -> "Recognition":
         """Recognition that begins as the anchor itself.
@@ -95,6 +102,7 @@ class Recognition(eqx.Module):
             dtype: of the parameters.
             hidden: widths of the networks' hidden layers; None leaves them out.
             by_values: the precisions may depend on the values too.
+            spread: variances of the predictors; 1 by default.
             key: for the networks' first layers; by default always the same.
         """
         shift = reliability = None
@@ -108,6 +116,7 @@ class Recognition(eqx.Module):
             scale=jnp.zeros(n_channels, dtype),
             offset=jnp.zeros(n_channels, dtype),
             log_precision=jnp.zeros(n_channels, dtype),
+            log_spread=jnp.zeros(n_channels, dtype) if spread is None else jnp.log(spread).astype(dtype),
             shift=shift,
             reliability=reliability,
         )
@@ -131,10 +140,11 @@ class FrameRecognition(eqx.Module):
         self,
         values: Float[Array, "time channel"],
         observed: Bool[Array, "time channel"],
-        anchor: Anchor,
+        decoder: Decoder,
+        likelihood: Likelihood,
     ) -> Potential:
         """One potential a step; see ``Recognition``."""
-        linear = self.pixels(values, observed, anchor)
+        linear = self.pixels(values, observed, decoder, likelihood)
         seen = jnp.where(observed, values, 0.0)
         change = jax.vmap(self.encoder)(jnp.concatenate([seen, observed.astype(seen.dtype)], axis=-1))
         shift, weight = change[:, :-1], change[:, -1]

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Bool, Float, Key
 
-from svae_cli.inference import Gaussian, PiecePosterior, Posterior, kl_divergence, smooth
+from svae_cli.inference import Gaussian, PiecePosterior, Posterior, Potential, kl_divergence, smooth
 from svae_cli.models.decoder import Decoder, LinearDecoder
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.frames import FrameDecoder
-from svae_cli.models.likelihoods import Anchor, Likelihood
+from svae_cli.models.likelihoods import Likelihood
 from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterior, RecurrentFamily
 from svae_cli.models.posteriors.recurrent import PATHS
 from svae_cli.models.recognition import PotentialRecognition
@@ -73,10 +73,15 @@ class SVAE(eqx.Module):
     decoder: Decoder
     likelihood: Likelihood
 
-    @property
-    def anchor(self) -> Anchor:
-        """The likelihood's Gaussian stand-in around the linear part of the decoder."""
-        return self.likelihood.anchor(self.decoder.loadings, self.decoder.offset)
+    def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:
+        """What the observed values say of each step's state, as a Gaussian potential.
+
+        Raises:
+            TypeError: the posterior is not the SVAE's, so it has no potentials.
+        """
+        if isinstance(self.recognition, ChainFamily | RecurrentFamily):
+            raise TypeError(f"Expected recognition by potentials; got {type(self.recognition).__name__}")
+        return self.recognition(values, observed, self.decoder, self.likelihood)
 
     def posterior(
         self,
@@ -113,7 +118,7 @@ class SVAE(eqx.Module):
             key = jr.key(0) if key is None else key
             drawn = self.recognition.posterior(prior, values, observed, inputs, key=key, paths=paths)
             return Inference(posterior=drawn, kl=drawn.kl)
-        potentials = self.recognition(values, observed, self.anchor)
+        potentials = self.potentials(values, observed)
         posterior = smooth(prior, potentials)
         return Inference(posterior=posterior, kl=kl_divergence(posterior, potentials))
 

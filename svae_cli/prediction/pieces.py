@@ -126,14 +126,14 @@ def _prior(model: SVAE, entering: Gaussian, inputs: Array) -> LinearGaussianPrio
 
 def _smooth(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> PiecePosterior:
     values, observed, inputs = stretch
-    potentials = model.recognition(values, observed, model.anchor)  # pyright: ignore[reportCallIssue]
+    potentials = model.potentials(values, observed)
     return smooth_piece(_prior(model, entering, inputs), potentials, leaving.state)
 
 
 @eqx.filter_jit
 def _enter_next(model: SVAE, entering: Gaussian, stretch: Stretch) -> Gaussian:
     values, observed, inputs = stretch
-    potentials = model.recognition(values, observed, model.anchor)  # pyright: ignore[reportCallIssue]
+    potentials = model.potentials(values, observed)
     return filter_piece(_prior(model, entering, inputs), potentials)[0]
 
 

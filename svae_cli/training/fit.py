@@ -23,6 +23,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import NumericalError
 from svae_cli.models.build import full_model, linear_model, with_potentials
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.em import em_step
 from svae_cli.training.linear_start import linear_start
@@ -70,8 +71,8 @@ class TrainState:
         model: the current model.
         optimizer: the optimiser's arrays; None in EM.
         best: the best full model so far.
-        best_score: its validation score: the bound in stage "linear" and where training hides nothing, else
-            ``Validation.score``.
+        best_score: its validation score: the bound where that is what is trained (stage "linear" of Gaussian noise,
+            and where training hides nothing), else ``Validation.score``.
         stale: validation rounds since.
         history: one record a validation round.
         seconds: training time so far.
@@ -282,8 +283,9 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
     judged = with_potentials(model) if state.stage == "linear" else model
     valid = validate(judged, plan.valid, plan.valid_hidden, batch_size=plan.sizes.batch_size)
     # What is trained on its bound alone is judged by it; else a model is judged by how it predicts what is hidden.
-    unmasked = state.stage == "linear" or plan.settings.mask_pattern == "none"
-    score = valid.elbo if unmasked else valid.score
+    # Of counts and binary values the linear stage does not raise the bound, only that of a Gaussian stand-in.
+    exact = state.stage == "linear" and isinstance(model.likelihood, GaussianLikelihood)
+    score = valid.elbo if exact or plan.settings.mask_pattern == "none" else valid.score
     best = score > state.best_score
     record = {
         "stage": state.stage,

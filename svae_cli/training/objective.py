@@ -26,7 +26,7 @@ def log_evidence(
     """
     if not isinstance(model.recognition, Recognition):
         raise TypeError(f"Expected exact recognition; got {type(model.recognition).__name__}")
-    potentials = model.recognition(values, observed, model.anchor)
+    potentials = model.potentials(values, observed)
     log_variance = gaussian_noise(model)[None, :]
     centred = jnp.where(observed, values - model.decoder.offset[None, :], 0.0)
     constants = -0.5 * (_LOG_2PI + log_variance + centred**2 * jnp.exp(-log_variance))

@@ -8,6 +8,7 @@ import numpy as np
 
 from svae_cli.config import Settings
 from svae_cli.data.gaps import hide
+from svae_cli.data.rank import signal_rank
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
@@ -249,8 +250,8 @@ def _resolve_sizes(
     dim = settings.latent_dim
     steps = sum(data.lengths)
     if dim is None:
-        dim = _latent_dim(data, periods)
-        choices["latent_dim"] = f"{dim}: {data.n_channels} channels, {len(periods)} periods, {steps} steps"
+        dim, why = _latent_dim(data, periods, counts=settings.likelihood in ("poisson", "bernoulli"))
+        choices["latent_dim"] = f"{dim}: {why}, {len(periods)} periods, {steps} steps"
     per_epoch = max(1, round(steps / (batch * window)))
     epochs, effort = settings.epochs, _EFFORT[settings.preset]
     if epochs is None:
@@ -264,11 +265,20 @@ def _resolve_sizes(
     return _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape)), sizes, periods
 
 
-def _latent_dim(data: SeriesSet, periods: tuple[float, ...]) -> int:
-    """Two states a channel (value and slope) or a few for frames, and two pairs a period, as far as the steps carry."""
-    wish = (_FRAME_STATES if data.channel_shape else max(4, 2 * data.n_channels)) + 4 * len(periods)
+def _latent_dim(data: SeriesSet, periods: tuple[float, ...], *, counts: bool) -> tuple[int, str]:
+    """Two states a channel (value and slope) or a few for frames, and two pairs a period, as far as the steps carry.
+
+    Of counts, which are mostly noise, two states for each direction that stands out of it.
+    """
+    if data.channel_shape:
+        wish, why = _FRAME_STATES, "frames"
+    elif counts:
+        rank = signal_rank(data, Scaler.measure(data))
+        wish, why = 2 * rank, f"{rank} directions of {data.n_channels} channels stand out of the noise"
+    else:
+        wish, why = 2 * data.n_channels, f"{data.n_channels} channels"
     affordable = max(2, sum(data.lengths) // 20)
-    return int(min(wish, affordable, _MOST_STATES))
+    return int(min(max(4, wish) + 4 * len(periods), affordable, _MOST_STATES)), why
 
 
 def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *, frames: bool) -> Settings:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from svae_cli.config import Settings
 from svae_cli.inference import kl_divergence
 from svae_cli.models.build import full_model, linear_model
-from svae_cli.models.likelihoods import Anchor
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from tests.oracles import dense_prior
 
@@ -164,7 +163,7 @@ def test_nothing_observed_gives_the_prior_back():
     values, inputs = np.zeros((6, 2)), np.zeros((6, 0))
     nothing = np.zeros((6, 2), bool)
     posterior = jax.jit(lambda m: m.posterior(values, nothing, inputs))(model)
-    potentials = model.recognition(values, nothing, model.anchor)
+    potentials = model.potentials(jnp.asarray(values), jnp.asarray(nothing))
     mean, cov = dense_prior(*jax.tree.leaves(model.dynamics.prior(inputs)), 6)
     np.testing.assert_allclose(posterior.means.ravel(), mean, atol=1e-12)
     blocks = np.stack([cov[3 * t : 3 * t + 3, 3 * t : 3 * t + 3] for t in range(6)])
@@ -183,10 +182,3 @@ def test_full_model_begins_exactly_as_its_linear_start():
     ours, theirs = moments(full), moments(linear)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-
-
-def test_anchor_has_one_row_a_channel():
-    model = random_model(np.random.default_rng(0), 2, 3)
-    anchor = model.anchor
-    assert isinstance(anchor, Anchor)
-    assert anchor.loadings.shape == (3, 2)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from jax.test_util import check_grads
+from scipy import integrate, optimize, stats
 
 from svae_cli.models.likelihoods import (
     BernoulliLikelihood,
@@ -80,19 +81,42 @@ def test_draws_have_the_stated_moments(name):
     assert drawn.var() == pytest.approx(variance, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["poisson", "bernoulli"])
-def test_anchor_is_the_second_order_expansion(name):
-    likelihood, value, _ = CASES[name]
-    usual = 0.2
-    anchor = likelihood.anchor(jnp.ones((1, 1)), jnp.array([usual]))
-    precision = jnp.exp(anchor.log_precision[0])
-    pseudo = anchor.scale[0] * value - anchor.offset[0]
+@pytest.mark.parametrize(("value", "offset", "spread"), [(0, -3.0, 1.0), (4, -3.0, 1.0), (2, 0.5, 1e-4), (900, 1.0, 5.0)])
+def test_count_anchor_expands_the_log_probability_at_its_most_probable_predictor(value, offset, spread):
+    likelihood, values = PoissonLikelihood(), jnp.array([[float(value)]])
+    anchor = likelihood.anchor(values, jnp.array([offset]), jnp.array([spread]))
+    precision, pseudo = float(jnp.exp(anchor.log_precision[0, 0])), float(anchor.pseudo[0, 0])
+
+    def negative_posterior(z):
+        return np.exp(z) - value * z + (z - offset) ** 2 / (2 * spread)
+
+    best = optimize.minimize_scalar(negative_posterior, bounds=(-12, 12), method="bounded", options={"xatol": 1e-10}).x
 
     def log_prob(z):
-        return likelihood.log_prob(jnp.array([value]), jnp.array([usual]) + z)[0]
+        return likelihood.log_prob(values[0], jnp.array([z]))[0]
 
-    np.testing.assert_allclose(jax.grad(log_prob)(0.0), precision * pseudo, rtol=1e-6)
-    np.testing.assert_allclose(jax.grad(jax.grad(log_prob))(0.0), -precision, rtol=1e-6)
+    np.testing.assert_allclose(precision, np.exp(best), rtol=1e-4)
+    np.testing.assert_allclose(-jax.grad(jax.grad(log_prob))(best), precision, rtol=1e-4)
+    np.testing.assert_allclose(jax.grad(log_prob)(best), precision * (pseudo - (best - offset)), rtol=1e-3, atol=1e-4)
+
+
+def test_derivatives_of_the_count_anchor_equal_finite_differences():
+    def pseudo(offset, spread):
+        anchor = PoissonLikelihood().anchor(jnp.array([[3.0]]), offset[None], spread[None])
+        return anchor.pseudo[0, 0] + 2 * anchor.log_precision[0, 0]
+
+    check_grads(pseudo, (jnp.array(-1.3), jnp.array(0.7)), order=1, modes=["rev"], rtol=1e-6)
+
+
+def test_binary_anchor_is_a_bound_that_touches():
+    likelihood, offset, spread = BernoulliLikelihood(), 0.4, 1.7
+    anchor = likelihood.anchor(jnp.array([[1.0]]), jnp.array([offset]), jnp.array([spread]))
+    precision, pseudo = float(jnp.exp(anchor.log_precision[0, 0])), float(anchor.pseudo[0, 0]) + offset
+    z = np.linspace(-6, 6, 1201)
+    gap = np.asarray(likelihood.log_prob(jnp.ones_like(z), jnp.asarray(z))) + 0.5 * precision * (z - pseudo) ** 2
+    touching = np.sqrt(offset**2 + spread)
+    assert abs(abs(z[np.argmin(gap)]) - touching) < 0.02
+    np.testing.assert_allclose(np.interp([-touching, touching], z, gap), gap.min(), atol=1e-4)
 
 
 def test_count_quantiles_invert_the_mixtures_distribution_function():
