@@ -11,7 +11,7 @@ from svae_cli.comparison import in_words, score_rows
 from svae_cli.data.gaps import GapPattern
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
-from svae_cli.errors import UsageError
+from svae_cli.errors import ModelError, UsageError
 from svae_cli.holdout import (
     MODEL,
     Held,
@@ -175,10 +175,16 @@ def _unseen(fitted: FittedModel, data: SeriesSet, context: int) -> _Scope:
     if not fitted.fingerprint or fitted.fingerprint != fingerprint_of(data) or split.get("kind") == "given":
         return _Scope(data, (0,) * len(data), ())
     what = "These are the data that the model was trained on; scored is only what training held out: "
-    if split["kind"] == "series":
-        held = [data.keys.index(key) for key in split["held_out"]]
-        return _Scope(data.subset(held), (0,) * len(held), (f"{what}{len(held)} of {len(data)} series.",))
-    parts = [(int(i), int(start), int(stop)) for i, start, stop in split["held_out"]]
+    try:
+        if split["kind"] == "series":
+            held = [data.keys.index(key) for key in split["held_out"]]
+            return _Scope(data.subset(held), (0,) * len(held), (f"{what}{len(held)} of {len(data)} series.",))
+        parts = [(int(i), int(start), int(stop)) for i, start, stop in split["held_out"]]
+        if not all(0 <= i < len(data) and 0 <= start < stop <= data.lengths[i] for i, start, stop in parts):
+            raise ValueError("a stretch beyond the data")
+    except (KeyError, TypeError, ValueError) as problem:
+        hint = "train it again, or evaluate it on other data"
+        raise ModelError("the model's record of what training held out makes no sense", hint=hint) from problem
     share = sum(stop - start for _, start, stop in parts) / sum(data.lengths)
     shown = [max(0, start - context) for _, start, _ in parts]
     near = data.subset([i for i, _, _ in parts]).between(shown, [stop for _, _, stop in parts])

@@ -21,9 +21,10 @@ def keep_compiled() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or not getattr(jax.config, "jax_enable_compilation_cache", True):
         return
     with suppress(OSError, RuntimeError):  # no home, or none that can be written
-        folder = _cache_home() / "svae" / "compiled" / f"jax-{jax.__version__}-{_processor()}"
+        home = _cache_home() / "svae" / "compiled"
+        folder = home / f"jax-{jax.__version__}-{_processor()}"
         folder.mkdir(parents=True, exist_ok=True)
-        _prune(folder, _MOST_BYTES)
+        _prune(home, _MOST_BYTES)
         if os.access(folder, os.W_OK):
             warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
             jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -44,8 +45,9 @@ def _processor() -> str:
 
 
 def _prune(folder: Path, most: int) -> None:
-    """Remove the oldest files until no more than ``most`` bytes are left."""
-    found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in os.scandir(folder))
+    """Remove the oldest files, of all versions of jax, until no more than ``most`` bytes are left."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    found = sorted((path.stat().st_mtime, path.stat().st_size, str(path)) for path in files)
     total = sum(size for _, size, _ in found)
     for _, size, path in found:
         if total <= most:

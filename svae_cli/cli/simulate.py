@@ -1,6 +1,5 @@
 """``svae simulate``: series whose truth is known."""
 
-import json
 from typing import Annotated, Literal
 
 import typer
@@ -71,6 +70,7 @@ def command(
     import numpy as np
 
     from svae_cli.cli.following import tell_written
+    from svae_cli.data.series import SeriesSet
     from svae_cli.data.simulate import simulate
     from svae_cli.files.atomic import check_target
     from svae_cli.files.results import Header, write_results
@@ -80,18 +80,9 @@ def command(
     made = simulate(kind, series=series, steps=steps, seed=seed, gaps=gaps, gap_rate=gap_rate, **options)
     frame = made.data.shape[3:] and made.data.shape[2:]
     flat = made.data.reshape(*made.data.shape[:2], -1)
-    header = Header(
-        "simulation",
-        keys=tuple(map(str, range(series))),
-        lengths=(steps,) * series,
-        starts=(0,) * series,
-        channels=tuple(f"channel_{d}" for d in range(flat.shape[2])),
-        units=("",) * flat.shape[2],
-        dtype=np.dtype(np.float32),
-        channel_shape=frame,
-        settings=json.dumps({"command": "simulate", **options, **made.attributes}, sort_keys=True),
-        seed=seed,
-    )
+    asked = {"command": "simulate", **options, **made.attributes}
+    data = SeriesSet.from_arrays(list(flat))
+    header = Header.like("simulation", data, settings=asked, channel_shape=frame, seed=seed)
     truth = {f"truth/{name}": np.asarray(array) for name, array in made.truth.items()}
     write_results(target, header, iter(flat), format=format, force=writing.force, extra=truth)
     shape = " x ".join(map(str, frame)) + " pixels" if frame else f"{flat.shape[2]} channels"

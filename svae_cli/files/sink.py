@@ -119,11 +119,11 @@ def new_hdf5(path: Path, target: Path) -> Iterator[tuple[h5py.File, Sink]]:
         raise OutputError(f"{target} could not be written: {problem.strerror}") from problem
     try:
         _open.append(sink)
-        with h5py.File(sink, "w") as file:
-            yield file, sink
-        _open.remove(sink)
-        sink.check()
-    finally:
-        if sink in _open:
+        try:
+            with h5py.File(sink, "w") as file:
+                yield file, sink
+        finally:
             _open.remove(sink)
+        sink.check()  # not before: from here on a signal may raise at once
+    finally:
         sink.close()

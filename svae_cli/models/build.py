@@ -27,7 +27,6 @@ from svae_cli.models.recognition import FrameRecognition, PotentialRecognition, 
 from svae_cli.models.svae import SVAE
 
 
-
 def linear_model(
     *,
     transition: np.ndarray,
@@ -76,8 +75,8 @@ def full_model(
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
     For Gaussian noise the result predicts exactly as ``linear`` does. For counts and binary values the linear model is
-    of standardised values; its loadings are carried over to the log rate or log odds (``links``). A posterior other than the SVAE's begins with random networks: only prior, decoder and noise are
-    carried over.
+    of standardised values; its loadings are carried over to the log rate or log odds (``links``). A posterior other
+    than the SVAE's begins with random networks: only prior, decoder and noise are carried over.
 
     Args:
         linear: the linear start.

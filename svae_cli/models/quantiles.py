@@ -26,8 +26,9 @@ def predictive_quantiles(
 ) -> Float[Array, "time channel quantile"]:
     """Quantiles of the observation, noise included.
 
-    Closed for Gaussian noise and binary values; for counts from the distribution function, summed count by count; for
-    heavy tails the empirical quantiles of 1000 draws.
+    Closed for Gaussian noise and binary values; for counts from the distribution function, summed count by count up to
+    4096, and beyond that of the normal distribution with the same moments; for heavy tails the empirical quantiles of
+    1000 draws.
 
     Args:
         likelihood: of the observation given the predictor.

@@ -264,7 +264,7 @@ def test_compiled_programs_are_kept_and_old_ones_go(svae, folder: Path, environm
     found = run()
     assert (found.returncode, found.stderr.count("Warning")) == (0, 0)
     assert (folder / "new.h5").read_bytes() == first
-    _prune(kept[0].parent, most=0)
+    _prune(folder / "cache", most=0)
     assert not [path for path in (folder / "cache").rglob("*") if path.is_file()]
 
 

@@ -192,6 +192,23 @@ def test_of_the_training_data_only_the_held_out_part_is_scored(seasonal, monkeyp
     assert other.rows == everything.rows
 
 
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"kind": "time", "first_held_out": [3]},
+        {"kind": "time", "held_out": [[0, 5, 10_000_000]]},
+        {"kind": "time", "held_out": [[7_000, 0, 5]]},
+        {"kind": "time", "held_out": 3},
+        {"kind": "series", "held_out": ["no such series"]},
+    ],
+)
+def test_a_senseless_record_of_what_was_held_out_is_named(seasonal, split):
+    _, data = seasonal
+    model = replace(fitted(), fingerprint=evaluation.fingerprint_of(data), split=split)
+    with pytest.raises(ModelError, match="held out makes no sense"):
+        evaluate(model, data, EvaluationOptions(task="impute"))
+
+
 def test_forecasts_that_do_not_fit_are_left_out_in_words_or_refused(seasonal, monkeypatch):
     clean, data = seasonal
     predict_with(monkeypatch, clean)

@@ -81,7 +81,9 @@ def test_draws_have_the_stated_moments(name):
     assert drawn.var() == pytest.approx(variance, rel=0.05)
 
 
-@pytest.mark.parametrize(("value", "offset", "spread"), [(0, -3.0, 1.0), (4, -3.0, 1.0), (2, 0.5, 1e-4), (900, 1.0, 5.0)])
+@pytest.mark.parametrize(
+    ("value", "offset", "spread"), [(0, -3.0, 1.0), (4, -3.0, 1.0), (2, 0.5, 1e-4), (900, 1.0, 5.0)]
+)
 def test_count_anchor_expands_the_log_probability_at_its_most_probable_predictor(value, offset, spread):
     likelihood, values = PoissonLikelihood(), jnp.array([[float(value)]])
     anchor = likelihood.anchor(values, jnp.array([offset]), jnp.array([spread]))
@@ -132,3 +134,12 @@ def test_count_quantiles_invert_the_mixtures_distribution_function():
                 for k in (count, count - 1)
             )
             assert before < level <= reached + 1e-6
+
+
+def test_quantiles_of_counts_beyond_4096_are_normal_and_join_on():
+    mean, variance = jnp.log(jnp.array([[3900.0, 4300.0, 50_000.0]])), jnp.full((1, 3), 1e-8)
+    levels = jnp.array([0.05, 0.5, 0.95])
+    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels, jr.key(0)))[0]
+    expected = stats.poisson(np.array([[3900.0], [4300.0], [50_000.0]])).ppf(np.asarray(levels)[None])
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert np.all(np.diff(found, axis=1) > 0)
