@@ -47,9 +47,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--latent-dim", type=int, default=None, help="default: what svae chooses")
     parser.add_argument("--time-limit", default="60s", help="of training")
     parser.add_argument("--skip", default="", help="commands left out: inspect, train, impute; comma-separated")
-    parser.add_argument(
-        "--folder", default=None, help="where the temporary folder is made; needs twice the file and more"
-    )
+    parser.add_argument("--folder", default=None, help="where the temporary folder is made; 5 times the file")
     return parser.parse_args()
 
 
