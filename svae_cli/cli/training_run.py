@@ -169,6 +169,8 @@ class Run:
             self._described = True
             for name, reason in progress.state.fitted.choices.items():
                 self.console.say(f"{name}: {reason}")
+        if report.warning:
+            self.console.warn(report.warning)
         line.show(report.stage, report.step, report.steps, _scores(report))
         if log is not None:
             log.write(json.dumps(asdict(report), default=lambda number: number.item()) + "\n")

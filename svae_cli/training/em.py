@@ -11,11 +11,11 @@ from jaxtyping import Array, Float
 from svae_cli.data.windows import Batch, batches
 from svae_cli.inference import Posterior
 from svae_cli.models.dynamics import Dynamics
+from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
 
 _RIDGE = 1e-4  # weight of a unit-variance pseudo-sample a state, relative to the number of samples
-_MIN_NOISE = 1e-5  # smallest noise variance in standardised units
 
 
 class Statistics(eqx.Module):
@@ -128,7 +128,7 @@ def _maximization(model: SVAE, s: Any) -> SVAE:
         - 2 * np.einsum("dw,dw->d", coefficients, s.emission_value)
         + np.einsum("dw,dwv,dv->d", coefficients, s.emission, coefficients)
     )
-    variance = np.maximum((error + 2 * _MIN_NOISE) / (s.counts + 2), _MIN_NOISE)
+    variance = np.maximum((error + 2 * NOISE_FLOOR) / (s.counts + 2), NOISE_FLOOR)
     dynamics = Dynamics.from_moments(
         initial_mean=first,
         initial_cov=_positive(second / count - np.outer(first, first), 1e-3),

@@ -48,6 +48,7 @@ class Report:
         best: this round's model is the best so far.
         seconds: training time, earlier runs that were resumed included.
         remaining: estimated seconds to the end of the last stage; None before that can be said.
+        warning: what the user should hear, or empty.
     """
 
     stage: str
@@ -58,6 +59,7 @@ class Report:
     best: bool
     seconds: float
     remaining: float | None
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -265,9 +267,13 @@ def _descend(
     while state.step < optimizer.steps and state.stale <= plan.settings.patience and not clock.is_up:
         model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
         if not np.isfinite(objective):
+            problem = f"the objective became {objective} in step {state.step + 1} of stage {state.stage!r}"
+            if state.stage == "linear":  # a start that is less good than it could be, but a start
+                warning = f"{problem}; training goes on from the best round before"
+                yield _progress(state, clock, optimizer.steps, None, None, best=False, warning=warning)
+                return state
             raise NumericalError(
-                f"the objective became {objective} in step {state.step + 1} of stage {state.stage!r}",
-                hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
+                problem, hint="a smaller --learning-rate, or --precision float64; the best model so far is kept"
             )
         state = replace(state, model=model, optimizer=arrays, step=state.step + 1, seconds=clock.spent())
         valid, best = None, False
@@ -307,7 +313,14 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
 
 
 def _progress(
-    state: TrainState, clock: _Clock, steps: int, objective: float | None, valid: Validation | None, *, best: bool
+    state: TrainState,
+    clock: _Clock,
+    steps: int,
+    objective: float | None,
+    valid: Validation | None,
+    *,
+    best: bool,
+    warning: str = "",
 ) -> Progress:
     later = state.plan.sizes.full_steps if state.stage == "linear" else 0
     report = Report(
@@ -319,6 +332,7 @@ def _progress(
         best=best,
         seconds=state.seconds,
         remaining=clock.remaining(state, steps, later),
+        warning=warning,
     )
     return Progress(report=report, state=state)
 

@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch, Prefetched
+from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -26,7 +27,6 @@ _LINEAR_RATE = 5e-3
 _FINAL_RATE = 0.02  # of the peak
 _WARM_UP = 20
 _GROUPS = 4
-_MIN_LOG_VARIANCE = float(np.log(1e-5))  # of noise, in model units: keeps float32 away from its limits
 
 
 class Optimizer:
@@ -196,4 +196,6 @@ def _project(model: SVAE) -> SVAE:
     log_variance = getattr(model.likelihood, "log_variance", None)
     if log_variance is None:
         return model
-    return eqx.tree_at(lambda m: m.likelihood.log_variance, model, jnp.maximum(log_variance, _MIN_LOG_VARIANCE))
+    return eqx.tree_at(
+        lambda m: m.likelihood.log_variance, model, jnp.maximum(log_variance, float(np.log(NOISE_FLOOR)))
+    )
