@@ -15,6 +15,7 @@ SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
 StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
+ResidualKind = Literal["auto", "on", "off"]
 Preset = Literal["fast", "default", "thorough"]
 
 
@@ -31,6 +32,8 @@ class Settings:
         decoder: network from latent states to observations.
         likelihood: distribution of an observation given the latent state.
         posterior: family of the approximate posterior; "svae" is the paper's.
+        residual_chains: what is left of each channel lasts, as an autoregression of its own; "auto" where there are
+            fewer than two states a channel.
         stable: hold the dynamics' largest singular value at 1 or below.
         window: steps in a training window; None chooses from the series' lengths.
         batch_size: windows in a batch; None chooses.
@@ -65,6 +68,7 @@ class Settings:
     decoder: DecoderKind = "auto"
     likelihood: LikelihoodKind = "auto"
     posterior: PosteriorKind = "svae"
+    residual_chains: ResidualKind = "auto"
     stable: bool = False
     window: int | None = None
     batch_size: int | None = None
@@ -102,6 +106,13 @@ class Settings:
             raise UsageError(
                 "the predictive objective trains a prior by its own smoothing",
                 hint=f"--objective elbo with --posterior {self.posterior}",
+            )
+        if self.residual_chains == "on" and (
+            self.posterior != "svae" or self.objective == "elbo" or self.likelihood not in ("auto", "gaussian")
+        ):
+            raise UsageError(
+                "residual chains need Gaussian noise, the svae posterior and the predictive objective",
+                hint="--residual-chains off",
             )
         if "conv" in (self.recognition, self.decoder) and not self.hidden:
             raise UsageError("convolutional networks need a width; --hidden is empty")

@@ -13,6 +13,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError, ModelError, UsageError
 from svae_cli.models.build import full_model
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.residual import ResidualChains
 from svae_cli.prediction import answers, pieces
 from tests.models.test_exactness import joint_observation, random_model
 
@@ -20,10 +21,13 @@ SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
 
 
+CHAINS = ResidualChains.of(jnp.array([0.2, 0.1]), jnp.array([0.9, 0.4]))
+
+
 def make_fitted(n_inputs=0, **changes):
     asked = RESOLVED.changed(**changes)
     linear = random_model(np.random.default_rng(0), 3, 2, n_inputs=n_inputs)
-    model = full_model(linear, asked, mean=np.ones(2), std=np.ones(2))
+    model = full_model(linear, asked, mean=np.ones(2), std=np.ones(2), residual=CHAINS)
     names = tuple(f"u{i}" for i in range(n_inputs))
     scaler = SCALER if asked.likelihood == "gaussian" else Scaler.identity(2)
     return FittedModel(model, asked, scaler, ("a", "b"), ("m", ""), inputs=names)
@@ -198,9 +202,9 @@ def long_series(n_inputs, ahead=0):
     return SeriesSet.from_arrays([series(29).read(0)], inputs=inputs, channels=("a", "b"))
 
 
-@pytest.mark.parametrize("n_inputs", [0, 1])
-def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, request):
-    fitted = make_fitted(n_inputs=n_inputs)
+@pytest.mark.parametrize(("n_inputs", "chains"), [(0, "off"), (1, "off"), (0, "on")])
+def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, request):
+    fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains)
     ask = {
         "impute": lambda: prediction.impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
         "forecast": lambda: prediction.forecast(fitted, long_series(n_inputs, 12), horizon=12),
@@ -216,7 +220,9 @@ def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, request):
         for field in dataclasses.fields(joined):
             got, expected = (getattr(x, field.name) for x in (joined, at_once[name]))
             if isinstance(expected, np.ndarray):
-                np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-10, err_msg=f"{name} {field.name}")
+                # Chains look one piece ahead and one back, here of 8 steps.
+                close = {"rtol": 1e-8, "atol": 1e-10} if chains == "off" else {"atol": 1e-5}
+                np.testing.assert_allclose(got, expected, **close, err_msg=f"{name} {field.name}")
             else:
                 assert got == expected
 
@@ -233,3 +239,32 @@ def test_sample_paths_join_up_across_pieces(fitted, small_pieces):
     np.testing.assert_allclose(np.cov(drawn.T), expected, atol=0.12 * expected.max())
     error = 6 * found.std / np.sqrt(4000)
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_sample_paths_with_residual_chains_have_the_predictive_moments_and_join_up(in_pieces, request):
+    fitted = make_fitted(residual_chains="on")
+    data = long_series(0)
+    if in_pieces:
+        request.getfixturevalue("small_pieces")
+    (found,) = prediction.whole(prediction.forecast(fitted, data, horizon=12, samples=4000))
+    error = 6 * found.std / np.sqrt(4000)
+    assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
+    np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
+    white = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, residual=None))
+    (without,) = prediction.whole(prediction.forecast(white, data, horizon=12, samples=4000))
+
+    def neighbours(samples):
+        drawn = samples[:, 1:, 0] - samples.mean(axis=0)[1:, 0], samples[:, :-1, 0] - samples.mean(axis=0)[:-1, 0]
+        return np.mean(drawn[0] * drawn[1], axis=0)
+
+    lasting = 0.2 * 0.9 * np.exp(float(fitted.model.likelihood.log_variance[0])) * SCALER.std[0] ** 2
+    np.testing.assert_allclose(neighbours(found.samples) - neighbours(without.samples), lasting, atol=6 * lasting)
+    assert np.mean(neighbours(found.samples) - neighbours(without.samples)) == pytest.approx(lasting, rel=0.5)
+
+
+def test_drawn_series_have_lasting_residuals():
+    fitted = make_fitted(residual_chains="on")
+    white = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, residual=None))
+    drawn, without = (SCALER.to_model(prediction.sample(f, steps=6, count=20_000)) for f in (fitted, white))
+    np.testing.assert_allclose(drawn.var(axis=(0, 1)), without.var(axis=(0, 1)), rtol=0.03)

@@ -25,6 +25,7 @@ from svae_cli.config import (
     PosteriorKind,
     Preset,
     RecognitionKind,
+    ResidualKind,
     Settings,
     SplitKind,
     Standardization,
@@ -56,6 +57,9 @@ class Fitting:
     posterior: Annotated[PosteriorKind, typer.Option("--posterior", help="Family; svae is the paper's.")] = (
         Settings.posterior
     )
+    residual_chains: Annotated[
+        ResidualKind, typer.Option("--residual-chains", help="What is left of a channel lasts.")
+    ] = Settings.residual_chains
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
     window: Annotated[int | None, typer.Option("--window", help="Steps in a training window; default chosen.")] = None
     epochs: Annotated[int | None, typer.Option("--epochs", help="Longest training; default chosen.")] = None

@@ -24,7 +24,8 @@ from svae_cli.models.links import log_link, logit_link, signal_variance
 from svae_cli.models.network import Network
 from svae_cli.models.posteriors import ChainFamily, RecurrentFamily
 from svae_cli.models.recognition import FrameRecognition, PotentialRecognition, Recognition
-from svae_cli.models.svae import SVAE
+from svae_cli.models.residual import ResidualChains
+from svae_cli.models.svae import SVAE, gaussian_noise
 
 
 def linear_model(
@@ -70,7 +71,13 @@ def linear_model(
 
 
 def full_model(
-    linear: SVAE, settings: Settings, *, mean: np.ndarray, std: np.ndarray, channel_shape: tuple[int, ...] = ()
+    linear: SVAE,
+    settings: Settings,
+    *,
+    mean: np.ndarray,
+    std: np.ndarray,
+    channel_shape: tuple[int, ...] = (),
+    residual: ResidualChains | None = None,
 ) -> SVAE:
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
@@ -84,6 +91,7 @@ def full_model(
         mean: of each channel, in the data's units.
         std: of each channel, in the data's units.
         channel_shape: of frames.
+        residual: of the channels, in standardised units, if the settings ask for it.
     """
     likelihood, loadings, offset, spread = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
@@ -99,7 +107,13 @@ def full_model(
     else:
         n_inputs = linear.dynamics.input_matrix.shape[1]
         recognition = _family(settings, loadings, n_inputs, channel_shape, keys[0])
-    model = SVAE(dynamics=linear.dynamics, recognition=recognition, decoder=decoder, likelihood=likelihood)
+    chains = None
+    if settings.residual_chains == "on":
+        some = jnp.full(n_channels, 0.5)
+        chains = ResidualChains.of(some, some) if residual is None else residual
+    model = SVAE(
+        dynamics=linear.dynamics, recognition=recognition, decoder=decoder, likelihood=likelihood, residual=chains
+    )
     return as_dtype(model, loadings.dtype)
 
 
@@ -176,24 +190,19 @@ def with_potentials(model: SVAE) -> SVAE:
     exact = Recognition.at_anchor(n_channels, latent_dim, decoder.loadings.dtype, spread=spread)
     if isinstance(decoder, NetworkDecoder) and isinstance(decoder.network, FrameDecoder):
         decoder = LinearDecoder(loadings=decoder.loadings, offset=decoder.offset)
-    return SVAE(dynamics=model.dynamics, recognition=exact, decoder=decoder, likelihood=model.likelihood)
+    return SVAE(
+        dynamics=model.dynamics,
+        recognition=exact,
+        decoder=decoder,
+        likelihood=model.likelihood,
+        residual=model.residual,
+    )
 
 
 def as_dtype(model: SVAE, dtype: jnp.dtype) -> SVAE:
     """The same model with all its parameters in ``dtype``."""
     parameters, rest = eqx.partition(model, eqx.is_inexact_array)
     return eqx.combine(jax.tree.map(lambda p: p.astype(dtype), parameters), rest)
-
-
-def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:
-    """Log noise variances of a model with Gaussian noise.
-
-    Raises:
-        TypeError: another likelihood.
-    """
-    if not isinstance(model.likelihood, GaussianLikelihood):
-        raise TypeError(f"Expected a Gaussian likelihood; got {type(model.likelihood).__name__}")
-    return model.likelihood.log_variance
 
 
 class _Start(NamedTuple):

@@ -13,10 +13,11 @@ from svae_cli.inference import Gaussian, PiecePosterior, Posterior, Potential, k
 from svae_cli.models.decoder import Decoder, LinearDecoder
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.frames import FrameDecoder
-from svae_cli.models.likelihoods import Likelihood
+from svae_cli.models.likelihoods import GaussianLikelihood, Likelihood
 from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterior, RecurrentFamily
 from svae_cli.models.posteriors.recurrent import PATHS
 from svae_cli.models.recognition import PotentialRecognition
+from svae_cli.models.residual import ResidualChains
 
 _FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where decoding one is costly
 
@@ -66,12 +67,14 @@ class SVAE(eqx.Module):
         recognition: observations to potentials, or to a posterior by networks alone.
         decoder: latent states to predictors.
         likelihood: predictors to observations.
+        residual: what lasts of each channel's noise, or None if it is white.
     """
 
     dynamics: Dynamics
     recognition: PotentialRecognition | ChainFamily | RecurrentFamily
     decoder: Decoder
     likelihood: Likelihood
+    residual: ResidualChains | None = None
 
     def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:
         """What the observed values say of each step's state, as a Gaussian potential.
@@ -208,11 +211,40 @@ class SVAE(eqx.Module):
         variance = linear_variance + whole - jnp.mean(straight**2, axis=0)
         return linear_mean + mean, jnp.maximum(variance, 0.1 * whole)
 
+    def with_residual(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        predictor: tuple[Float[Array, "time channel"], Float[Array, "time channel"]],
+    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+        """The predictor's moments once the residuals of the observed values have spoken, if they have a say.
+
+        The variance is reduced by what is then known of the noise, so alone it may be negative; with the likelihood's
+        own variance added it is not.
+        """
+        if self.residual is None:
+            return predictor
+        mean, variance = predictor
+        residuals = jnp.where(observed, values - mean, 0.0)
+        shift, certainty = self.residual.smooth(residuals, observed, gaussian_noise(self))
+        return mean + shift, variance - certainty
+
     def predictive_moments(
         self, posterior: HasMoments, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Mean and variance of an observation under q, noise included."""
         return self.likelihood.predictive_moments(*self.predictor_moments(posterior, points))
+
+
+def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:
+    """Log noise variances of a model with Gaussian noise.
+
+    Raises:
+        TypeError: another likelihood.
+    """
+    if not isinstance(model.likelihood, GaussianLikelihood):
+        raise TypeError(f"Expected a Gaussian likelihood; got {type(model.likelihood).__name__}")
+    return model.likelihood.log_variance
 
 
 def cubature_points(

@@ -14,7 +14,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.pieces import answer_in_pieces
-from svae_cli.prediction.question import Answer, Question, describe, in_data_units
+from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch; a longer series is answered in pieces
 
@@ -122,4 +122,4 @@ def _ask_one(
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples) if ask.samples else None
     last = (start, ask.last) if ask.last is not None else None
-    return describe(model, posterior, states, ask, rest, last=last)
+    return describe(model, posterior, states, Seen(values, observed), ask, rest, last=last)

@@ -7,6 +7,7 @@ from the file in each sweep.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, filter_piece, smooth_piece
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.question import Answer, Question, describe, in_data_units
+from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -43,12 +44,16 @@ def answer_in_pieces(
     """
     first = 0 if ask.last is None else total - ask.last
     run = _Run(fitted, data, index, total, ask, jr.fold_in(jr.key(seed), index))
-    entering, end = run.forwards(first // PIECE)
+    begin = first // PIECE
+    chains = fitted.model.residual is not None and not ask.filtered
+    entering, end = run.forwards(max(begin - chains, 0))
     leaving = run.backwards(entering, end)
-    for number in range(first // PIECE, run.count):
+    beside = _Beside(run, entering, leaving) if chains else None
+    for number in range(begin, run.count):
         start = number * PIECE
         low, high = max(first - start, 0), min(total - start, PIECE)
-        found = jax.tree.map(np.asarray, run.answer(number, entering[number], leaving[number]))
+        sides = beside.of(number) if beside is not None else (None, None)
+        found = jax.tree.map(np.asarray, run.answer(number, entering[number], leaving[number], sides))
         yield start + low - first, in_data_units(fitted, {name: a[low:high] for name, a in found.items()})
 
 
@@ -94,9 +99,15 @@ class _Run:
             )
         return leaving
 
-    def answer(self, number: int, entering: Gaussian, leaving: _End) -> dict[str, Array]:
+    def answer(self, number: int, entering: Gaussian, leaving: _End, sides: tuple[Any, Any]) -> dict[str, Array]:
         stretch = self._stretch(number)
-        return _answer_piece(self.fitted.model, entering, leaving, stretch, self._key(number), self.ask)
+        return _answer_piece(self.fitted.model, entering, leaving, stretch, sides, self._key(number), self.ask)
+
+    def residuals(self, number: int, entering: Gaussian, leaving: _End) -> tuple[Array, Array, Array]:
+        """(residuals, observed, key of their noise) of a piece."""
+        stretch = self._stretch(number)
+        noise_key = _keys(self._key(number))[1]
+        return (*_residuals(self.fitted.model, entering, leaving, stretch), noise_key)
 
     def _key(self, number: int) -> Key[Array, ""]:
         return jr.fold_in(self.key, number)
@@ -116,6 +127,34 @@ class _Run:
             inputs[: len(known)] = known
         observed = ~np.isnan(values)
         return jnp.asarray(np.nan_to_num(values), dtype), jnp.asarray(observed), jnp.asarray(inputs)
+
+
+class _Beside:
+    """The residuals on either side of the pieces of a run, asked for in order; each is found once."""
+
+    def __init__(self, run: _Run, entering: dict[int, Gaussian], leaving: dict[int, _End]):
+        self._run, self._entering, self._leaving = run, entering, leaving
+        self._found: dict[int, tuple[Array, Array, Array]] = {}
+
+    def of(self, number: int) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
+        """Of the pieces before and after; beyond the ends nothing is observed."""
+        self._found = {n: found for n, found in self._found.items() if n >= number - 1}
+        return self._of(number - 1), self._of(number + 1)
+
+    def _of(self, number: int) -> tuple[Array, Array, Array]:
+        if number not in self._entering:
+            inside = self._of(min(max(number, min(self._entering)), max(self._entering)))
+            return jnp.zeros_like(inside[0]), jnp.zeros_like(inside[1]), inside[2]
+        if number not in self._found:
+            self._found[number] = self._run.residuals(number, self._entering[number], self._leaving[number])
+        return self._found[number]
+
+
+def _keys(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+    """Of a piece's path, of its observation noise, of its quantiles."""
+    path_key, rest = jr.split(key)
+    noise_key, quantile_key = jr.split(rest)
+    return path_key, noise_key, quantile_key
 
 
 def _prior(model: SVAE, entering: Gaussian, inputs: Array) -> LinearGaussianPrior:
@@ -150,12 +189,25 @@ def _begin(
 
 
 @eqx.filter_jit
+def _residuals(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> tuple[Array, Array]:
+    values, observed, _ = stretch
+    middle, _ = model.predictor_moments(_smooth(model, entering, leaving, stretch))
+    return jnp.where(observed, values - middle, 0.0), observed
+
+
+@eqx.filter_jit
 def _answer_piece(
-    model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch, key: Key[Array, ""], ask: Question
+    model: SVAE,
+    entering: Gaussian,
+    leaving: _End,
+    stretch: Stretch,
+    sides: tuple[Any, Any],
+    key: Key[Array, ""],
+    ask: Question,
 ) -> dict[str, Array]:
     posterior = _smooth(model, entering, leaving, stretch)
     if ask.filtered:
         return {"latent_mean": posterior.filtered.mean, "latent_cov": posterior.filtered.cov}
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples, leaving.sampled) if ask.samples else None
-    return describe(model, posterior, states, ask, rest)
+    return describe(model, posterior, states, Seen(*stretch[:2], *sides), ask, rest)

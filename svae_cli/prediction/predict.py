@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -21,7 +20,7 @@ from svae_cli.inference import Potential, smooth
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.answers import answers
-from svae_cli.prediction.question import Question
+from svae_cli.prediction.question import Question, Seen, sample_values
 from svae_cli.results import LatentPath, Prediction, join
 
 
@@ -205,7 +204,7 @@ def _draw(model: SVAE, inputs: Array, key: Key[Array, ""], steps: int, count: in
     nothing = Potential(precision=jnp.zeros((steps, dim), dtype), shift=jnp.zeros((steps, dim), dtype))
     path_key, noise_key = jr.split(key)
     states = smooth(model.dynamics.prior(inputs), nothing).sample(path_key, count)
-    return model.likelihood.sample(noise_key, jax.vmap(jax.vmap(model.decoder))(states))
+    return sample_values(model, states, Seen.nothing(states.shape[1], len(model.decoder.offset), dtype), noise_key)
 
 
 def _origin(data: SeriesSet, index: int, origin: int) -> int:

@@ -1,16 +1,18 @@
 """A question to a model, and what a posterior says in answer, before and after the change to the data's units."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
-from svae_cli.models.svae import SVAE, HasMoments
+from svae_cli.models.residual import ResidualChains
+from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,35 @@ class Answer:
     latent_cov: np.ndarray | None
 
 
+Beside = tuple[Array, Array, Array]
+
+
+class Seen(NamedTuple):
+    """The observed values of a piece, and the residuals of the pieces on either side.
+
+    Attributes:
+        values: finite everywhere.
+        observed: which of them count.
+        before: (residuals, observed, key of their noise) of the piece before, or None.
+        after: the same of the piece after.
+    """
+
+    values: Float[Array, "time channel"]
+    observed: Bool[Array, "time channel"]
+    before: Beside | None = None
+    after: Beside | None = None
+
+    @classmethod
+    def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":
+        """Steps at which nothing was observed."""
+        return cls(jnp.zeros((steps, channels), dtype), jnp.zeros((steps, channels), bool))
+
+
 def describe(
     model: SVAE,
     posterior: HasMoments,
     states: Float[Array, "sample time state"] | None,
+    seen: Seen,
     ask: Question,
     key: Key[Array, ""],
     *,
@@ -51,6 +78,7 @@ def describe(
         model: the model.
         posterior: of the states.
         states: joint paths, or None.
+        seen: what was observed.
         ask: the question.
         key: for observation noise.
         last: (first step, number of steps) to answer for; None answers for all.
@@ -59,19 +87,76 @@ def describe(
     if ask.latents:
         found |= {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
     middle, spread = model.predictor_moments(posterior)
+    noise_key, quantile_key = jr.split(key)
+    drawn = None
+    if states is not None:
+        drawn = sample_values(model, states, seen, noise_key, middle)
+    if model.residual is not None:
+        middle, spread = _corrected(model, model.residual, (middle, spread), seen)
     if last is not None:
         middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
-        states = None if states is None else jax.lax.dynamic_slice_in_dim(states, *last, axis=1)
+        drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
     mean, variance = model.likelihood.predictive_moments(middle, spread)
     found |= {"mean": mean, "std": jnp.sqrt(variance)}
-    noise_key, quantile_key = jr.split(key)
-    if states is not None:
-        drawn = model.likelihood.sample(noise_key, jax.vmap(jax.vmap(model.decoder))(states))
+    if drawn is not None:
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
         levels = jnp.asarray(ask.levels, mean.dtype)
         found["quantiles"] = predictive_quantiles(model.likelihood, middle, spread, levels, quantile_key)
     return found
+
+
+def sample_values(
+    model: SVAE,
+    states: Float[Array, "sample time state"],
+    seen: Seen,
+    key: Key[Array, ""],
+    middle: Float[Array, "time channel"] | None = None,
+) -> Float[Array, "sample time channel"]:
+    """Joint observations for joint paths of the states, in model units.
+
+    Args:
+        model: the model.
+        states: the paths.
+        seen: what was observed, for the residuals.
+        key: for the observation noise.
+        middle: posterior means of the predictor; not needed if nothing was observed.
+    """
+    predictor = jax.vmap(jax.vmap(model.decoder))(states)
+    chains = model.residual
+    if chains is None:
+        return model.likelihood.sample(key, predictor)
+    residuals, observed, begin = _around(seen.values if middle is None else middle, seen)
+    (samples, steps, _), log_variance = predictor.shape, gaussian_noise(model)
+    chain_key, white_key = jr.split(key)
+
+    def noise(own: Array, like: Array) -> Array:
+        return jr.normal(own, (like.shape[0], samples, like.shape[1]), like.dtype)
+
+    sides = [[] if side is None else [noise(jr.split(side[2])[0], side[0])] for side in (seen.before, seen.after)]
+    drawn = jnp.concatenate([*sides[0], noise(chain_key, predictor[0]), *sides[1]])
+    lasting = chains.sample(drawn, residuals, observed, log_variance)[begin : begin + steps]
+    white = noise(white_key, predictor[0]) * jnp.sqrt((1 - chains.share) * jnp.exp(log_variance))[None, None, :]
+    return predictor + jnp.moveaxis(lasting + white, 1, 0)
+
+
+def _around(middle: Array, seen: Seen) -> tuple[Array, Array, int]:
+    """Residuals of a piece with those on either side, which of them were observed, and where the piece begins."""
+    parts = [(jnp.where(seen.observed, seen.values - middle, 0.0), seen.observed)]
+    if seen.before is not None:
+        parts.insert(0, seen.before[:2])
+    if seen.after is not None:
+        parts.append(seen.after[:2])
+    begin = 0 if seen.before is None else len(seen.before[0])
+    return jnp.concatenate([r for r, _ in parts]), jnp.concatenate([o for _, o in parts]), begin
+
+
+def _corrected(model: SVAE, chains: ResidualChains, predictor: tuple[Array, Array], seen: Seen) -> tuple[Array, Array]:
+    """``SVAE.with_residual`` for a piece."""
+    residuals, observed, begin = _around(predictor[0], seen)
+    steps = len(predictor[0])
+    shift, certainty = chains.smooth(residuals, observed, gaussian_noise(model))
+    return predictor[0] + shift[begin : begin + steps], predictor[1] - certainty[begin : begin + steps]
 
 
 def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:

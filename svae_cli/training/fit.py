@@ -29,6 +29,7 @@ from svae_cli.training.em import em_step
 from svae_cli.training.linear_start import linear_start
 from svae_cli.training.optimizer import Objective, Optimizer, linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
+from svae_cli.training.residual_start import residual_start
 from svae_cli.training.validation import Validation, validate
 
 STAGES = ("em", "linear", "full")
@@ -173,8 +174,17 @@ def random_start(plan: Plan) -> SVAE:
 
 def full_from(plan: Plan, linear: SVAE) -> SVAE:
     """The full model that begins as ``linear``, in model units."""
-    scaler = plan.start_scaler
-    return full_model(linear, plan.settings, mean=scaler.mean, std=scaler.std, channel_shape=plan.data.channel_shape)
+    scaler, residual = plan.start_scaler, None
+    if plan.settings.residual_chains == "on":
+        residual = residual_start(linear, plan.start_windows, seed=plan.settings.seed)
+    return full_model(
+        linear,
+        plan.settings,
+        mean=scaler.mean,
+        std=scaler.std,
+        channel_shape=plan.data.channel_shape,
+        residual=residual,
+    )
 
 
 def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:

@@ -5,10 +5,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.inference import log_normalizer
-from svae_cli.models.build import gaussian_noise
 from svae_cli.models.decoder import LinearDecoder
 from svae_cli.models.recognition import Recognition
-from svae_cli.models.svae import SVAE
+from svae_cli.models.svae import SVAE, gaussian_noise
 
 _LOG_2PI = float(np.log(2 * np.pi))
 
@@ -63,7 +62,7 @@ def hidden_log_density(
         centre = posterior.means[None]
         away = posterior.sample(key, samples) - centre
         points = jnp.concatenate([centre + away, centre - away])
-    mean, variance = model.predictor_moments(posterior, points)
+    mean, variance = model.with_residual(values, observed & ~hidden, model.predictor_moments(posterior, points))
     scored = hidden & observed
     log_density = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), mean, variance)
     return jnp.sum(jnp.where(scored, log_density, 0.0))

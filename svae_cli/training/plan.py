@@ -262,7 +262,8 @@ def _resolve_sizes(
     settings = settings.changed(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
-    return _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape)), sizes, periods
+    settings = _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape))
+    return _resolve_residual(settings, data, choices), sizes, periods
 
 
 def _latent_dim(data: SeriesSet, periods: tuple[float, ...], *, counts: bool) -> tuple[int, str]:
@@ -304,6 +305,18 @@ def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *
         settings = settings.changed(mask_pattern="mixed")
         choices["mask_pattern"] = f"mixed, about {settings.mask_rate:.0%} hidden: points, windows, channels and tails"
     return settings
+
+
+def _resolve_residual(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+    """Chains of their own where the shared states are too few to follow each channel."""
+    if settings.residual_chains != "auto":
+        return settings
+    fits = settings.posterior == "svae" and settings.likelihood == "gaussian" and settings.objective == "predictive"
+    dim = settings.latent_dim or 1
+    if not fits or data.channel_shape or dim >= 2 * data.n_channels:
+        return settings.changed(residual_chains="off")
+    choices["residual_chains"] = f"on: {dim} states for {data.n_channels} channels, so what is left of each may last"
+    return settings.changed(residual_chains="on")
 
 
 def fingerprint_of(data: SeriesSet) -> str:
