@@ -25,6 +25,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled(shared: Path) -> None:
+    """What one test or worker compiles, the next one finds compiled: most of the time is compiling."""
+    jax.config.update("jax_compilation_cache_dir", str(shared / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 @pytest.fixture(scope="session")
 def environment(shared: Path) -> dict[str, str]:
     """Variables for child processes; what one of them compiles, the next one finds compiled."""

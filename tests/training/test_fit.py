@@ -7,13 +7,23 @@ import pytest
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError
+from svae_cli.training import fit as training
 from svae_cli.training.fit import fit, initial_state
+from svae_cli.training.optimizer import linear_optimizer
 from svae_cli.training.plan import make_plan
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 QUICK = Settings(
     latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,), patience=100
 )
+
+
+@pytest.fixture(scope="module")
+def compiled_in_a_hurry():
+    """Training compiles much and computes little here, so XLA leaves most optimisations out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -41,7 +51,7 @@ def leaves(state):
 
 
 @pytest.fixture(scope="module")
-def whole():
+def whole(compiled_in_a_hurry):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return run(waves(), QUICK)
 
@@ -156,3 +166,39 @@ def test_a_channel_that_was_never_observed_is_named():
 def test_too_little_data_is_refused():
     with pytest.raises(DataError, match="no series has 3 steps or more"):
         run(SeriesSet.from_arrays([np.zeros((2, 2))]), QUICK)
+
+
+def test_a_linear_stage_that_leaves_the_finite_numbers_is_left_with_a_warning(monkeypatch):
+    class Failing:
+        steps = QUICK.linear_steps
+
+        def __init__(self, plan):
+            self._true = linear_optimizer(plan)
+            self.start = self._true.start
+
+        def step(self, model, arrays, step):
+            model, arrays, value = self._true.step(model, arrays, step)
+            return model, arrays, np.nan if step == 5 else value
+
+    monkeypatch.setattr(training, "linear_optimizer", Failing)
+    found = run(waves(), QUICK)
+    warned = [p.report for p in found if p.report.warning]
+    assert [(r.stage, r.step) for r in warned] == [("linear", 5)]
+    assert "goes on from the best round" in warned[0].warning
+    assert found[-1].report.stage == "full"
+    assert np.isfinite(found[-1].state.best_score)
+
+
+def test_residual_chains_are_used_where_the_states_are_few_and_help():
+    rng = np.random.default_rng(1)
+    own = np.cumsum(rng.standard_normal((1, 400, 30)), axis=1)
+    asked = QUICK.changed(latent_dim=2, window=50, recognition="linear", decoder="linear", epochs=1, linear_steps=5)
+    states = [initial_state(make_plan(SeriesSet.from_arrays(list(own)), asked.changed(residual_chains=kind), None))
+              for kind in ("auto", "off")]  # fmt: skip
+    assert "30 channels" in states[0].plan.choices["residual_chains"]
+    found = [run(state.plan.data, state.plan.settings, state)[-1].state for state in states]
+    assert [state.best.residual is None for state in found] == [False, True]
+    scores = [state.history[-1]["score"] for state in found]
+    assert scores[0] > 0.5 * scores[1]  # a score is minus an error
+    few = make_plan(waves(), QUICK.changed(latent_dim=6), None)
+    assert few.settings.residual_chains == "off"

@@ -1,5 +1,6 @@
 """EM and the closed-form start: they climb, and they find what is there."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,8 @@ from svae_cli.data.scaler import Scaler
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.windows import WindowReader
-from svae_cli.models.build import linear_model
+from svae_cli.models.build import as_dtype, linear_model
+from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.training.em import em_step
 from svae_cli.training.linear_start import fill_gaps, linear_start
 from svae_cli.training.objective import log_evidence
@@ -141,3 +143,24 @@ def test_gaps_are_filled_by_straight_lines():
     values = np.array([[[1.0], [0.0], [0.0], [4.0]]])
     observed = np.array([[[True], [False], [False], [True]]])
     np.testing.assert_allclose(fill_gaps(values, observed)[0, :, 0], [1, 2, 3, 4])
+
+
+def test_float32_keeps_the_gradients_direction_where_channels_repeat_each_other():
+    rng = np.random.default_rng(3)
+    once = np.cumsum(rng.standard_normal((8, 60, 4)), axis=1)
+    data = SeriesSet.from_arrays(list(np.concatenate([once] * 6, axis=2).astype(np.float32)))
+    batch = WindowReader(data, Scaler.measure(data), length=60, dtype=np.dtype(np.float64)).spread(8)
+    fitted = em_step(linear_start(batch, (), latent_dim=10), batch, batch_size=8)
+    noise = jnp.full(24, np.log(NOISE_FLOOR))
+    model = eqx.tree_at(lambda m: m.likelihood.log_variance, fitted, noise)
+
+    def gradient(dtype):
+        def total(m):
+            one = jax.vmap(lambda v, o, u: log_evidence(m, v, o, u))
+            return jnp.sum(one(batch.values.astype(dtype), batch.observed, batch.inputs.astype(dtype)))
+
+        found = eqx.filter_jit(eqx.filter_grad(total))(as_dtype(model, dtype))
+        return np.asarray(found.dynamics.transition, np.float64).ravel()
+
+    single, double = gradient(jnp.float32), gradient(jnp.float64)
+    assert single @ double / np.linalg.norm(single) / np.linalg.norm(double) > 0.95
