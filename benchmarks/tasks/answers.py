@@ -18,6 +18,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "random-start": {"start": "random"},
     "elbo": {"objective": "elbo"},
     "no-mask": {"mask_pattern": "none"},
+    "tail-mask": {"mask_pattern": "tail"},
+    "long-window": {"window": 336},
+    "no-chains": {"residual_chains": "off"},
 }
 """Settings that differ from the defaults, by the name of the variant."""
 

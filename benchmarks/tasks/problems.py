@@ -66,6 +66,7 @@ def problems(tasks: Path, bench: Path) -> dict[str, Callable[[], Problem]]:
         "published/exchange_rate-h96": _loader(_ltsf, bench, "exchange_rate", 96, None),
         "published/illness_ili-h24": _loader(_ltsf, bench, "illness_ili", 24, None),
         "published/mocap35": _loader(_mocap, bench),
+        "few-rows/beijing_air": _loader(_few_rows, bench),
     }
 
 
@@ -120,7 +121,7 @@ def _spikes(tasks: Path, name: str, with_time: bool) -> Problem:
     shown = np.where(heldout, np.nan, test)
     asked = np.broadcast_to(heldout, test.shape)
     question = Question(
-        f"spikes/{name}",
+        f"spikes{'-time' if with_time else ''}/{name}",
         "spikes",
         _series(shown, inputs=None if bumps is None else [bumps] * len(shown)),
         test,
@@ -179,6 +180,17 @@ def _tsi(bench: Path, name: str, window: int) -> Problem:
         shown = _series(np.where(hidden, np.nan, test))
         questions.append(Question(f"published/{name}/point{rate}", "impute", shown, test, asked))
     return Problem(f"published/{name}", train, tuple(questions))
+
+
+def _few_rows(bench: Path) -> Problem:
+    """350 rows of 132 channels, a fifth of their values missing: to be filled by what is learned from themselves."""
+    data = _data(bench, "beijing_air")
+    rows = np.moveaxis(data, 0, 1).reshape(data.shape[1], -1)[:350]
+    truth = _standard(rows, rows)[None]
+    hidden = np.random.default_rng([_SEED, 350]).random(truth.shape) < 0.2
+    shown = _series(np.where(hidden, np.nan, truth))
+    question = Question("few-rows/beijing_air/point20", "impute", shown, truth, hidden & np.isfinite(truth))
+    return Problem("few-rows/beijing_air", shown, (question,))
 
 
 def _ltsf(bench: Path, name: str, horizon: int, borders: tuple[int, int, int] | None) -> Problem:
