@@ -58,22 +58,18 @@ def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, 
 
     key = f"{variant}|{seed}" if options.time_limit is None else f"{variant} {options.time_limit:.0f}s|{seed}"
     problem = load()
-    names = {
-        q.name: q.name.replace("spikes/", "spikes-time/") if "spikes-time" in name else q.name
-        for q in problem.questions
-    }
-    if all(key in runs.get(saved, {}) for saved in names.values()):
+    if all(key in runs.get(question.name, {}) for question in problem.questions):
         return
     print(f"{name} {key}", file=sys.stderr, flush=True)
     for question, methods in baseline_answers(problem).items():
-        runs.setdefault(names[question], {}).update({f"{method}|0": scores for method, scores in methods.items()})
+        runs.setdefault(question, {}).update({f"{method}|0": scores for method, scores in methods.items()})
     try:
         answers = answer(problem, variant, seed, options.time_limit)
     except SvaeError as error:
         print(f"{name} {key} FAILED: {error}", file=sys.stderr, flush=True)
         return
     for question, scores in answers.items():
-        runs[names[question]][key] = scores
+        runs[question][key] = scores
     _save(options.results, runs)
 
 
