@@ -32,6 +32,13 @@ def compiled(shared: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """Compiled programs of a module are not kept in memory beyond it."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def environment(shared: Path) -> dict[str, str]:
     """Variables for child processes; what one of them compiles, the next one finds compiled."""

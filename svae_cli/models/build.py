@@ -186,7 +186,9 @@ def with_potentials(model: SVAE) -> SVAE:
     if not isinstance(model.recognition, ChainFamily | RecurrentFamily | FrameRecognition):
         return model
     n_channels, latent_dim = model.decoder.loadings.shape
-    decoder, spread = model.decoder, jnp.asarray(signal_variance(model.dynamics, np.asarray(model.decoder.loadings)))
+    decoder, spread = model.decoder, None
+    if isinstance(model.likelihood, PoissonLikelihood | BernoulliLikelihood):
+        spread = jnp.asarray(signal_variance(model.dynamics, np.asarray(decoder.loadings)))
     exact = Recognition.at_anchor(n_channels, latent_dim, decoder.loadings.dtype, spread=spread)
     if isinstance(decoder, NetworkDecoder) and isinstance(decoder.network, FrameDecoder):
         decoder = LinearDecoder(loadings=decoder.loadings, offset=decoder.offset)
