@@ -7,7 +7,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from svae_cli.errors import SvaeError
@@ -113,6 +113,11 @@ def told_in_three_lines() -> Iterator[None]:
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@example(found=[("", "data", "f4", (0,), [], False), ("", "time", "f4", (0,), [], False)], chosen=ReadOptions())
+@example(
+    found=[("", "data", "f4", (0,), [], False), ("", "time", "f4", (0,), [], False)],
+    chosen=ReadOptions(dataset="data", axes="t", regrid=2.0),
+)
 @given(found=st.lists(nodes, min_size=1, max_size=6), chosen=options)
 def test_any_structure_is_read_or_refused(found: list, chosen: ReadOptions):
     with tempfile.TemporaryDirectory() as folder:

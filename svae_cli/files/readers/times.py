@@ -66,6 +66,8 @@ def grid(stamps: Stamps, *, where: str) -> TimeAxis:
         DataError: times that are missing, do not rise, or are unequally spaced; the worst gap is named.
     """
     values = stamps.values
+    if not len(values):
+        raise DataError("there are no steps: the times are empty", where=where)
     if not np.isfinite(values).all():
         raise DataError(f"{np.count_nonzero(~np.isfinite(values))} times are missing or infinite", where=where)
     if len(values) == 1:
@@ -98,6 +100,8 @@ def regrid(stamps: Stamps, step: float, *, where: str) -> tuple[TimeAxis, np.nda
         DataError: times that do not rise, two values at one step, or a grid too long to be meant.
     """
     values = stamps.values
+    if not len(values):
+        raise DataError("there are no steps: the times are empty", where=where)
     if not np.isfinite(values).all() or (np.diff(values) <= 0).any():
         raise DataError("times are missing or do not rise; they cannot be put on a grid", where=where)
     places = np.rint((values - values[0]) / step).astype(np.int64)
