@@ -68,6 +68,9 @@ class Optimizer:
         )
         self._jitted = eqx.filter_jit(self._update)
         self._objective = objective
+        # The linear stage has standardised units, the full one those of the model, which may be the data's own.
+        unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)
+        self._floor = jnp.asarray(NOISE_FLOOR * unit**2)
         self._batches = Prefetched(
             plan.windows if hiding else plan.linear_windows, plan.settings.seed, plan.sizes.batch_size
         )
@@ -127,7 +130,9 @@ class Optimizer:
 
         value, gradient = jax.value_and_grad(loss)(parameters)
         updates, arrays = self._transform.update(gradient, arrays, parameters)
-        model = _project(eqx.combine(eqx.apply_updates(parameters, updates), rest))
+        model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
+        if not self._hiding or self._plan.settings.noise is None:
+            model = _project(model, self._floor)
         return model, arrays, -value
 
 
@@ -191,11 +196,10 @@ def _labels(parameters: Any) -> Any:
     return jax.tree.map(name, parameters, is_leaf=is_network)
 
 
-def _project(model: SVAE) -> SVAE:
-    """Keep noise variances above their floor."""
+def _project(model: SVAE, floor: Array) -> SVAE:
+    """Keep noise variances above their floor, one a channel."""
     log_variance = getattr(model.likelihood, "log_variance", None)
     if log_variance is None:
         return model
-    return eqx.tree_at(
-        lambda m: m.likelihood.log_variance, model, jnp.maximum(log_variance, float(np.log(NOISE_FLOOR)))
-    )
+    log_floor = jnp.log(floor).astype(log_variance.dtype)
+    return eqx.tree_at(lambda m: m.likelihood.log_variance, model, jnp.maximum(log_variance, log_floor))

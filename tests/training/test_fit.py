@@ -202,3 +202,13 @@ def test_residual_chains_are_used_where_the_states_are_few_and_help():
     assert scores[0] > 0.5 * scores[1]  # a score is minus an error
     few = make_plan(waves(), QUICK.changed(latent_dim=6), None)
     assert few.settings.residual_chains == "off"
+
+
+@pytest.mark.parametrize("changes", [{"noise": 1e-9}, {"standardize": "none"}])
+def test_given_noise_is_held_and_the_floor_of_learned_noise_is_in_the_channels_own_unit(changes):
+    small = SeriesSet.from_arrays([1e-6 * waves().read(i) for i in range(12)])
+    state = run(small, QUICK.changed(epochs=1, linear_steps=5, **changes))[-1].state
+    noise = np.exp(0.5 * np.asarray(state.model.likelihood.log_variance)) * state.plan.scaler.std
+    assert np.all(noise < 3e-6)
+    if "noise" in changes:
+        np.testing.assert_allclose(noise, changes["noise"], rtol=1e-4)
