@@ -229,12 +229,6 @@ class SVAE(eqx.Module):
         shift, certainty = self.residual.smooth(residuals, observed, gaussian_noise(self))
         return mean + shift, variance - certainty
 
-    def predictive_moments(
-        self, posterior: HasMoments, points: Float[Array, "point time state"] | None = None
-    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
-        """Mean and variance of an observation under q, noise included."""
-        return self.likelihood.predictive_moments(*self.predictor_moments(posterior, points))
-
 
 def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:
     """Log noise variances of a model with Gaussian noise.

@@ -106,8 +106,7 @@ class _Run:
     def residuals(self, number: int, entering: Gaussian, leaving: _End) -> tuple[Array, Array, Array]:
         """(residuals, observed, key of their noise) of a piece."""
         stretch = self._stretch(number)
-        noise_key = _keys(self._key(number))[1]
-        return (*_residuals(self.fitted.model, entering, leaving, stretch), noise_key)
+        return (*_residuals(self.fitted.model, entering, leaving, stretch), _noise_key(self._key(number)))
 
     def _key(self, number: int) -> Key[Array, ""]:
         return jr.fold_in(self.key, number)
@@ -150,11 +149,10 @@ class _Beside:
         return self._found[number]
 
 
-def _keys(key: Key[Array, ""]) -> tuple[Array, Array, Array]:
-    """Of a piece's path, of its observation noise, of its quantiles."""
-    path_key, rest = jr.split(key)
-    noise_key, quantile_key = jr.split(rest)
-    return path_key, noise_key, quantile_key
+def _noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The key that ``describe`` draws a piece's observation noise with."""
+    _, rest = jr.split(key)
+    return jr.split(rest)[0]
 
 
 def _prior(model: SVAE, entering: Gaussian, inputs: Array) -> LinearGaussianPrior:

@@ -11,7 +11,6 @@ from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
-from svae_cli.models.residual import ResidualChains
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
 
 
@@ -91,8 +90,7 @@ def describe(
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
-    if model.residual is not None:
-        middle, spread = _corrected(model, model.residual, (middle, spread), seen)
+    middle, spread = _corrected(model, (middle, spread), seen)
     if last is not None:
         middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
@@ -151,12 +149,13 @@ def _around(middle: Array, seen: Seen) -> tuple[Array, Array, int]:
     return jnp.concatenate([r for r, _ in parts]), jnp.concatenate([o for _, o in parts]), begin
 
 
-def _corrected(model: SVAE, chains: ResidualChains, predictor: tuple[Array, Array], seen: Seen) -> tuple[Array, Array]:
-    """``SVAE.with_residual`` for a piece."""
+def _corrected(model: SVAE, predictor: tuple[Array, Array], seen: Seen) -> tuple[Array, Array]:
+    """``SVAE.with_residual`` for a piece, with those on either side."""
     residuals, observed, begin = _around(predictor[0], seen)
-    steps = len(predictor[0])
-    shift, certainty = chains.smooth(residuals, observed, gaussian_noise(model))
-    return predictor[0] + shift[begin : begin + steps], predictor[1] - certainty[begin : begin + steps]
+    nothing = jnp.zeros_like(residuals)
+    shift, certainty = model.with_residual(residuals, observed, (nothing, nothing))
+    piece = slice(begin, begin + len(predictor[0]))
+    return predictor[0] + shift[piece], predictor[1] + certainty[piece]
 
 
 def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:

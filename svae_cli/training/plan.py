@@ -112,7 +112,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
     periods = detect_periods(train, start_scaler, longest=max(train.lengths) / 4)
     complete = _observed_share(train) > _COMPLETE
-    settings, sizes, periods = _resolve_sizes(settings, train, periods, choices, complete=complete)
+    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices, complete=complete)
     dtype = np.dtype(settings.precision)
     reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
     linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
@@ -229,7 +229,13 @@ def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
 
 
 def _resolve_sizes(
-    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str], *, complete: bool
+    settings: Settings,
+    data: SeriesSet,
+    scaler: Scaler,
+    periods: tuple[float, ...],
+    choices: dict[str, str],
+    *,
+    complete: bool,
 ) -> tuple[Settings, Sizes, tuple[float, ...]]:
     """Window, batch, latent dimension, steps, objective, networks; and the periods that fit the window."""
     window = settings.window
@@ -250,7 +256,7 @@ def _resolve_sizes(
     dim = settings.latent_dim
     steps = sum(data.lengths)
     if dim is None:
-        dim, why = _latent_dim(data, periods, counts=settings.likelihood in ("poisson", "bernoulli"))
+        dim, why = _latent_dim(data, periods, scaler, counts=settings.likelihood in ("poisson", "bernoulli"))
         choices["latent_dim"] = f"{dim}: {why}, {len(periods)} periods, {steps} steps"
     per_epoch = max(1, round(steps / (batch * window)))
     epochs, effort = settings.epochs, _EFFORT[settings.preset]
@@ -266,7 +272,7 @@ def _resolve_sizes(
     return _resolve_residual(settings, data, choices), sizes, periods
 
 
-def _latent_dim(data: SeriesSet, periods: tuple[float, ...], *, counts: bool) -> tuple[int, str]:
+def _latent_dim(data: SeriesSet, periods: tuple[float, ...], scaler: Scaler, *, counts: bool) -> tuple[int, str]:
     """Two states a channel (value and slope) or a few for frames, and two pairs a period, as far as the steps carry.
 
     Of counts, which are mostly noise, two states for each direction that stands out of it.
@@ -274,7 +280,7 @@ def _latent_dim(data: SeriesSet, periods: tuple[float, ...], *, counts: bool) ->
     if data.channel_shape:
         wish, why = _FRAME_STATES, "frames"
     elif counts:
-        rank = signal_rank(data, Scaler.measure(data))
+        rank = signal_rank(data, scaler)
         wish, why = 2 * rank, f"{rank} directions of {data.n_channels} channels stand out of the noise"
     else:
         wish, why = 2 * data.n_channels, f"{data.n_channels} channels"

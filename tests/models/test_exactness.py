@@ -178,7 +178,11 @@ def test_full_model_begins_exactly_as_its_linear_start():
     full = full_model(linear, asked, mean=np.zeros(4), std=np.ones(4))
     values, observed = random_window(rng, 10, 4, 0.7)
     inputs = np.zeros((10, 0))
-    moments = jax.jit(lambda model: model.predictive_moments(model.posterior(values, observed, inputs)))
+    moments = jax.jit(
+        lambda model: model.likelihood.predictive_moments(
+            *model.predictor_moments(model.posterior(values, observed, inputs))
+        )
+    )
     ours, theirs = moments(full), moments(linear)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
