@@ -2,13 +2,14 @@
 
 A *lane* is one independent chain: a series of the batch, or a chunk of one. Arrays may carry a leading time axis.
 ``First`` holds matrices as (time, lane, K, K): products become batched matrix multiplications, which pay above K of
-about 12. ``Last`` holds them as (time, block, K, K, lane) with blocks of 16 lanes, a vector register wide: products are
+about 15. ``Last`` holds them as (time, block, K, K, lane) with blocks of 16 lanes, a vector register wide: products are
 elementwise products and one sum, so that a block stays in the first-level cache; several times faster for
 small K. An operand that all lanes share has lane (and block) axes of length 1.
 
-Cholesky factors and their inverses are written out row by row (left-looking) over the lanes in both layouts: each row
-is one fused loop that ends in a division, which XLA does not fuse into its many readers. LAPACK, called once a matrix,
-is 4 to 8 times slower for K of 5 to 16 (see docs/message-passing.md).
+Cholesky factors are written out row by row (left-looking) in both layouts, with the right-hand sides of the triangular
+system that is to be solved beside each row, so that the solution costs no further step: each row is one fused loop that
+ends in a division, which XLA does not fuse into its many readers. LAPACK, called once a matrix, is 4 to 8 times slower
+for K of 5 to 16 (see docs/message-passing.md).
 """
 
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float
 
 FACTOR_BLOCK = 16
 LANE_BLOCK = 16
-LAST_LIMIT = 12
+LAST_LIMIT = 15
 
 
 class Factored(NamedTuple):
@@ -28,36 +29,65 @@ class Factored(NamedTuple):
 
     Attributes:
         upper: triangular factor.
-        inverse: upper'^-1, lower triangular; W^-1 = inverse' inverse.
+        solved: upper'^-1 times the right-hand side; with the identity there, W^-1 = solved' solved.
         log_det: of W.
     """
 
     upper: Array
-    inverse: Array
+    solved: Array
     log_det: Array
 
 
 @jax.jit
-def _factor_rows(w: Float[Array, "block K K lane"], floor: Float[Array, "block K lane"]) -> Factored:
-    """Left-looking Cholesky and inverse, lanes last; a pivot below ``floor`` is raised to it."""
+def _factor_last(
+    w: Float[Array, "block K K lane"], rhs: Float[Array, "block K column lane"], floor: Float[Array, "block K lane"]
+) -> Factored:
+    """Left-looking Cholesky and forward substitution, lanes last; a pivot below ``floor`` is raised to it."""
     size = w.shape[1]
-    uppers, inverses, roots = [], [], []
-    unit = jnp.eye(size, dtype=w.dtype)
+    uppers, solved, roots = [], [], []
     triangle = jnp.triu(jnp.ones((size, size), w.dtype))
     for k in range(size):
-        upper = w[:, k]
-        inverse = jnp.broadcast_to(unit[k][None, :, None], upper.shape)
+        upper, right = w[:, k], rhs[:, k]
         for j in range(k):
             factor = slice_in_dim(uppers[j], k, k + 1, axis=1)
             upper = upper - factor * uppers[j]
-            inverse = inverse - factor * inverses[j]
+            right = right - factor * solved[j]
         pivot = slice_in_dim(upper, k, k + 1, axis=1)
         root = jnp.sqrt(jnp.maximum(pivot, slice_in_dim(floor, k, k + 1, axis=1)))
         uppers.append(upper * triangle[k][None, :, None] / root)
-        inverses.append(inverse / root)
+        solved.append(right / root)
         roots.append(root)
     log_det = 2 * jnp.sum(jnp.log(jnp.concatenate(roots, axis=1)), axis=1)
-    return Factored(jnp.stack(uppers, axis=1), jnp.stack(inverses, axis=1), log_det)
+    return Factored(jnp.stack(uppers, axis=1), jnp.stack(solved, axis=1), log_det)
+
+
+@jax.jit
+def _rows_first(wide: Float[Array, "lane K width"], floor: Float[Array, "lane K"]):
+    """([upper | solved], roots of the pivots) of [w | right-hand sides]: whole rows fill the vector registers."""
+    size = wide.shape[1]
+    kept = jnp.triu(jnp.ones(wide.shape[1:], wide.dtype))
+    rows, roots = [], []
+    for k in range(size):
+        row = wide[:, k]
+        for above in rows:
+            row = row - above[:, k : k + 1] * above
+        root = jnp.sqrt(jnp.maximum(row[:, k : k + 1], floor[:, k : k + 1]))
+        rows.append(row * kept[k][None] / root)
+        roots.append(root)
+    return jnp.stack(rows, axis=1), jnp.concatenate(roots, axis=1)
+
+
+def _factor_first(wide: Float[Array, "lane K width"], floor: Float[Array, "lane K"]):
+    """As ``_rows_first``: the upper half by rows, its share taken from the lower half by a product, then that half."""
+    size = wide.shape[1]
+    if size <= FACTOR_BLOCK:
+        return _rows_first(wide, floor)
+    half = -(-size // 2)
+    top, top_roots = _factor_first(wide[:, :half], floor[:, :half])
+    corner, rest = top[:, :, half:size], top[:, :, half:]
+    low, low_roots = _factor_first(wide[:, half:, half:] - jnp.swapaxes(corner, 1, 2) @ rest, floor[:, half:])
+    low = jnp.pad(low, ((0, 0), (0, 0), (half, 0)))
+    return jnp.concatenate([top, low], axis=1), jnp.concatenate([top_roots, low_roots], axis=1)
 
 
 def _summed_products(a, b):
@@ -121,7 +151,7 @@ class First:
             steps, lanes, rows = b.shape[0], a.shape[1], a.shape[2]
             tall = jnp.broadcast_to(a, (steps, *a.shape[1:])).reshape(steps, lanes * rows, inner)
             return (tall @ b[:, 0]).reshape(steps, lanes, rows, columns)
-        if a.shape[-3] == 1 and (b.shape[-3] > 1 or b.ndim > 3):
+        if a.shape[-3] == 1 and b.ndim > 3:
             return cls.t(cls.mm(cls._turned(b), cls.t(a)))
         return a @ b
 
@@ -135,6 +165,11 @@ class First:
     def tm(cls, a, b):
         """Product a'b."""
         return cls.mm(cls._turned(a), b)
+
+    @classmethod
+    def mt(cls, a, b):
+        """Product ab'."""
+        return cls.mm(a, cls.t(b))
 
     @staticmethod
     def mv(a, x):
@@ -182,24 +217,12 @@ class First:
         return s[..., None] * x
 
     @classmethod
-    def factor(cls, w, floor=None) -> Factored:
-        """Cholesky of (lane, K, K), in blocks of up to FACTOR_BLOCK."""
+    def factor(cls, w, rhs) -> Factored:
+        """Cholesky of (lane, K, K), and the solution for right-hand sides of as many lanes or one."""
         size = w.shape[-1]
-        if floor is None:
-            floor = pivot_floor(cls.diagonal(w))
-        if size <= FACTOR_BLOCK:
-            small = _factor_rows(block_lanes(w), block_lanes(floor))
-            return Factored(*(unblock_lanes(x, len(w)) for x in small))
-        half = -(-size // 2)
-        a = cls.factor(w[:, :half, :half], floor[:, :half])
-        corner = a.inverse @ w[:, :half, half:]
-        b = cls.factor(w[:, half:, half:] - cls.tm(corner, corner), floor[:, half:])
-        cross = -(b.inverse @ cls.tm(corner, a.inverse))
-        bottom = jnp.pad(b.upper, ((0, 0), (0, 0), (half, 0)))
-        upper = jnp.concatenate([jnp.concatenate([a.upper, corner], 2), bottom], 1)
-        top = jnp.pad(a.inverse, ((0, 0), (0, 0), (0, size - half)))
-        inverse = jnp.concatenate([top, jnp.concatenate([cross, b.inverse], 2)], 1)
-        return Factored(upper, inverse, a.log_det + b.log_det)
+        rhs = jnp.broadcast_to(rhs, (*w.shape[:-1], rhs.shape[-1]))
+        both, roots = _factor_first(jnp.concatenate([w, rhs], axis=2), pivot_floor(cls.diagonal(w)))
+        return Factored(both[..., :size], both[..., size:], 2 * jnp.sum(jnp.log(roots), axis=1))
 
 
 class Last:
@@ -231,6 +254,11 @@ class Last:
     def tm(cls, a, b):
         """Product a'b."""
         return cls.mm(cls.t(a), b)
+
+    @classmethod
+    def mt(cls, a, b):
+        """Product ab'."""
+        return cls.mm(a, cls.t(b))
 
     @staticmethod
     def mv(a, x):
@@ -273,9 +301,9 @@ class Last:
         return s[..., None, :] * x
 
     @classmethod
-    def factor(cls, w, floor=None) -> Factored:
-        """Cholesky of (block, K, K, lane)."""
-        return _factor_rows(w, pivot_floor(cls.diagonal(w)) if floor is None else floor)
+    def factor(cls, w, rhs) -> Factored:
+        """Cholesky of (block, K, K, lane), and the solution for right-hand sides of as many lanes or one."""
+        return _factor_last(w, jnp.broadcast_to(rhs, w.shape), pivot_floor(cls.diagonal(w)))
 
 
 Layout = type[First] | type[Last]

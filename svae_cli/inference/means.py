@@ -120,8 +120,8 @@ def _factor_steps(layout, inner):
     """(upper factor, its transposed inverse) of the covariance at every step."""
 
     def step(_, cov):
-        factored = layout.factor(cov)
-        return None, (factored.upper, factored.inverse)
+        factored = layout.factor(cov, layout.eye(cov.shape[-2], cov.dtype))
+        return None, (factored.upper, factored.solved)
 
     return jax.lax.scan(step, None, inner)[1]
 

@@ -63,11 +63,11 @@ def times_precision(layout: Layout, matrix, precision, *, diagonal: bool):
 
 def condition(layout: Layout, predicted, precision, *, diagonal: bool):
     """(factor C, root, log_det): a covariance given one potential is C'C, without inverting or subtracting."""
-    prior = layout.factor(predicted)
-    size = predicted.shape[-2]
-    scaled = layout.mm(times_precision(layout, prior.upper, precision, diagonal=diagonal), layout.t(prior.upper))
-    gain = layout.factor(layout.eye(size, predicted.dtype) + scaled)
-    return layout.mm(gain.inverse, prior.upper), prior.inverse, gain.log_det
+    eye = layout.eye(predicted.shape[-2], predicted.dtype)
+    prior = layout.factor(predicted, eye)
+    scaled = layout.mt(times_precision(layout, prior.upper, precision, diagonal=diagonal), prior.upper)
+    gain = layout.factor(eye + scaled, prior.upper)
+    return gain.solved, prior.solved, gain.log_det
 
 
 def _varying(arrays):
@@ -87,8 +87,8 @@ def _filled(start, *others):
 
 def _predict(layout, factor, dynamics, noise_cov):
     """A C'C A' + Q."""
-    spread = layout.mm(factor, layout.t(dynamics))
-    return layout.tm(spread, spread) + noise_cov
+    spread = layout.mt(dynamics, factor)
+    return layout.mt(spread, spread) + noise_cov
 
 
 def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool) -> Filtered:
@@ -120,9 +120,9 @@ def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool):
     def step(predicted, element):
         a, q, inner, product, information = element
         factor, _, _ = condition(layout, predicted, information, diagonal=False)
-        carried = layout.mm(factor, layout.t(product))
-        cov = layout.tm(carried, carried) + inner
-        return layout.mm(layout.mm(a, cov), layout.t(a)) + q, predicted
+        carried = layout.mt(product, factor)
+        cov = layout.mt(carried, carried) + inner
+        return layout.mt(layout.mm(a, cov), a) + q, predicted
 
     # Every chunk holds a copy of the initial covariance; the first chunk's is the chain's.
     return grid.unheads(jax.lax.scan(step, grid.heads(start)[0], elements)[1])
@@ -162,7 +162,7 @@ def congruence(grid: Grid, gains, inner, *, reverse: bool):
     layout = grid.layout
 
     def advance(state, gain, extra):
-        return layout.mm(layout.mm(gain, state), layout.t(gain)) + extra
+        return layout.mt(layout.mm(gain, state), gain) + extra
 
     return _recursion(grid, advance, gains, inner, reverse=reverse)
 
