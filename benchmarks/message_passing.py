@@ -183,7 +183,7 @@ def show(row: dict) -> str:
 def markdown(record: dict) -> str:
     """The committed results as the table of docs/message-passing.md; milliseconds, and compile seconds in brackets."""
     ours = "auto", "sequential", "parallel"
-    heads = "B, T, K", "task", *ours, "dynamax", "ratio", "dynamax parallel", "MB ours / dynamax"
+    heads = "B, T, K", "task", *ours, "dynamax", "ratio", "dynamax parallel", "MB ours / dynamax", "work"
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in record["rows"]:
         cells = [
@@ -193,7 +193,8 @@ def markdown(record: dict) -> str:
         memory = " / ".join(f"{row['results'][n]['temp_mb']:.0f}" for n in ("ours auto", "dynamax"))
         size = ", ".join(map(str, row["size"]))
         cells.insert(4, f"**{row['ratio']:.1f}**")
-        lines.append(f"| {size} | {row['task']} | {' | '.join(cells)} | {memory} |")
+        work = f"{100 * row['work']:.0f} %" if "work" in row else ""
+        lines.append(f"| {size} | {row['task']} | {' | '.join(cells)} | {memory} | {work} |")
     return "\n".join(lines)
 
 
@@ -217,9 +218,11 @@ def main() -> None:
         "device": f"{device.platform}: {device.device_kind}",
     }
     print(json.dumps(about), file=sys.stderr)
-    rows = [r for size in sizes for r in benchmark(size, budget=options.budget, peers=not options.no_peers)]
-    if options.out:
-        options.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+    rows = []
+    for size in sizes:
+        rows += benchmark(size, budget=options.budget, peers=not options.no_peers)
+        if options.out:
+            options.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
