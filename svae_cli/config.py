@@ -35,6 +35,7 @@ class Settings:
         residual_chains: what is left of each channel lasts, as an autoregression of its own; "auto" where there are
             fewer than two states a channel.
         stable: hold the dynamics' largest singular value at 1 or below.
+        unit_roots: of continuous data, levels whose return to a mean cannot be told from none are random walks.
         window: steps in a training window; None chooses from the series' lengths.
         batch_size: windows in a batch; None chooses.
         epochs: longest training of the full model, in passes over the data; None chooses from the data's size.
@@ -70,6 +71,7 @@ class Settings:
     posterior: PosteriorKind = "svae"
     residual_chains: ResidualKind = "auto"
     stable: bool = False
+    unit_roots: bool = True
     window: int | None = None
     batch_size: int | None = None
     epochs: int | None = None

@@ -58,9 +58,12 @@ class Fitting:
         Settings.posterior
     )
     residual_chains: Annotated[
-        ResidualKind, typer.Option("--residual-chains", help="What is left of a channel lasts.")
+        ResidualKind, typer.Option("--residual-chains", help="An autoregression of its own for each channel.")
     ] = Settings.residual_chains
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
+    unit_roots: Annotated[
+        bool, typer.Option("--unit-roots/--no-unit-roots", help="Levels without a visible mean are random walks.")
+    ] = Settings.unit_roots
     window: Annotated[int | None, typer.Option("--window", help="Steps in a training window; default chosen.")] = None
     epochs: Annotated[int | None, typer.Option("--epochs", help="Longest training; default chosen.")] = None
     em_steps: Annotated[

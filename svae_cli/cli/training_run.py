@@ -186,15 +186,32 @@ class Run:
 
     def _close(self, state: "TrainState", data: SeriesSet) -> None:
         self.console.say(f"done in {state.seconds:.0f} s, best validation score {state.best_score:.4f}")
+        self._say_found(state)
         self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
         summary = {
             "model": str(self.target),
             "best_score": state.best_score,
             "seconds": state.seconds,
+            "coverage": _coverage(state),
             "settings": state.plan.settings.to_json(),
             "choices": state.plan.choices,
         }
         self.console.result(str(self.target), summary)
+
+    def _say_found(self, state: "TrainState") -> None:
+        """Whether intervals can be trusted, and what forecasts rest on."""
+        from svae_cli.models.levels import count_unit_roots
+
+        if (coverage := _coverage(state)) is not None:
+            self.console.say(f"90 % intervals hold {100 * coverage:.0f} % of the hidden validation values")
+        dynamics = state.best.dynamics
+        if walks := count_unit_roots(dynamics):
+            self.console.say(f"{walks} of {dynamics.latent_dim} states are random walks: no pull to a mean stood out")
+
+
+def _coverage(state: "TrainState") -> float | None:
+    """Of the validation round that the best model is from."""
+    return next((record["coverage"] for record in reversed(state.history) if record["best"]), None)
 
 
 class Saved:

@@ -23,6 +23,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import NumericalError
 from svae_cli.models.build import full_model, linear_model, with_potentials
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.levels import with_unit_roots
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.em import em_step
@@ -295,6 +296,7 @@ def _descend(
 
 def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
     plan = state.plan
+    model = _with_unit_roots(plan, model)
     # Other families begin with random networks, which say nothing about the linear model: its own posterior judges it.
     judged = with_potentials(model) if state.stage == "linear" else model
     valid = validate(judged, plan.valid, plan.valid_hidden, batch_size=plan.sizes.batch_size)
@@ -320,6 +322,14 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
         history=(*state.history, record),
     )
     return state, valid, best
+
+
+def _with_unit_roots(plan: Plan, model: SVAE) -> SVAE:
+    """What is judged and kept; training itself goes on from the estimates."""
+    if not plan.settings.unit_roots or plan.settings.likelihood in ("poisson", "bernoulli"):
+        return model
+    dynamics = with_unit_roots(model.dynamics, steps=sum(plan.data.lengths), window=plan.sizes.window)
+    return eqx.tree_at(lambda m: m.dynamics, model, dynamics)
 
 
 def _progress(
