@@ -275,6 +275,26 @@ def test_neural_latents_benchmark_held_out_neurons_are_missing_channels(tmp_path
     np.testing.assert_array_equal(read(f"{tmp_path}/a.h5:train_spikes_heldin")[1], X[..., :2])
 
 
+WRITTEN = Path(__file__).parent / "written"
+"""By the writers of nlb_tools and PyPOTS themselves; its README says how."""
+
+
+def test_nlb_tools_own_file():
+    counts = np.arange(3 * 5 * 4).reshape(3, 5, 4) % 7.0
+    np.testing.assert_array_equal(read(f"{WRITTEN}/nlb_tools.h5")[1], counts)
+    evaluation = np.stack(read(f"{WRITTEN}/nlb_tools.h5:eval")[1])
+    np.testing.assert_array_equal(evaluation[..., :3], counts[:2, :, :3])
+    assert np.isnan(evaluation[..., 3]).all()
+
+
+def test_pypots_own_files():
+    values = np.sin(np.arange(3 * 6 * 2)).reshape(3, 6, 2)
+    values[0, 2, 1] = np.nan
+    np.testing.assert_array_equal(read(f"{WRITTEN}/pypots.h5")[1], values[:2])
+    np.testing.assert_array_equal(read(f"{WRITTEN}/pypots.h5:val/X")[1], values[2:])
+    np.testing.assert_array_equal(read(f"{WRITTEN}/pypots_flat.h5")[1], values)
+
+
 def test_trials_of_other_dialects_are_refused(tmp_path: Path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["data"] = X
