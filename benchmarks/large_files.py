@@ -3,6 +3,7 @@
     python benchmarks/large_files.py                               one series of 400,000 steps, 32 channels
     python benchmarks/large_files.py --series 16 --steps 2000000 --skip impute               4.1 GB
     python benchmarks/large_files.py --channels 512 --steps 2000000 --latent-dim 8           4.1 GB
+    python benchmarks/large_files.py --series 20000 --steps 1600                             4.1 GB
 
 The file is random walks with 5 % of its values missing, written piece by piece to a temporary folder.
 """
@@ -56,7 +57,7 @@ def _write(path: Path, options: argparse.Namespace) -> None:
     shape = (options.series, options.steps, options.channels)
     mix = rng.standard_normal((6, options.channels)).astype(np.float32)
     with h5py.File(path, "w") as file:
-        data = file.create_dataset("data", shape, np.float32, chunks=(1, 2048, options.channels))
+        data = file.create_dataset("data", shape, np.float32, chunks=(1, min(2048, options.steps), options.channels))
         for i in range(options.series):
             state = np.zeros(6, np.float32)
             for start in range(0, options.steps, _PIECE):
