@@ -39,6 +39,9 @@ def command(
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="B,B", help="Compare with these only; default all that apply.")
     ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="Say in words which baseline would have been better.")
+    ] = True,
     fail_under: Annotated[
         list[str] | None,
         typer.Option("--fail-under", metavar="SCORE=X", help="Exit with code 8 if the model's score is worse."),
@@ -74,7 +77,7 @@ def command(
             with open_data(data, replace(reading, dataset=target, observed=None, missing=None), console) as truth:
                 outcome = evaluate(fitted, series, options, target=truth)
     console.result(_table(outcome.rows, all_columns=talking.verbose), outcome.to_json())
-    for sentence in outcome.words:
+    for sentence in outcome.words if compare else ():
         console.say(sentence)
     _check(outcome, limits)
 

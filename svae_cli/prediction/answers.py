@@ -10,13 +10,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.data.series import SeriesSet
+from svae_cli.models.decoder import LinearDecoder
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.pieces import answer_in_pieces
+from svae_cli.prediction import pieces
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
-STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch; a longer series is answered in pieces
+STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
+_NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
 
 
 def answers(
@@ -42,14 +44,15 @@ def answers(
     """
     padded = [_padded_length(n, alike=len(set(totals)) == 1) for n in totals]
     piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
+    steps = _steps_at_once(fitted.model)
     first = 0
     while first < len(data):
-        if piecewise and totals[first] > STEPS_AT_ONCE:
-            for start, answer in answer_in_pieces(fitted, data, first, totals[first], ask, seed):
+        if piecewise and totals[first] > steps:
+            for start, answer in pieces.answer_in_pieces(fitted, data, first, totals[first], ask, seed):
                 yield first, start, answer
             first += 1
             continue
-        size = batch_size or max(1, min(64, STEPS_AT_ONCE // padded[first]))
+        size = batch_size or max(1, min(64, steps // padded[first]))
         stop = first
         while stop < len(data) and stop - first < size and padded[stop] == padded[first]:
             stop += 1
@@ -57,6 +60,13 @@ def answers(
         for index, answer in _answer_batch(fitted, data, range(first, stop), totals, padded[first], size, ask, seed):
             yield index, 0, answer
         first = stop
+
+
+def _steps_at_once(model: SVAE) -> int:
+    """By what a step takes: a covariance, and with a network in the decoder all channels at 2 K points."""
+    channels, states = model.decoder.loadings.shape
+    numbers = states**2 if isinstance(model.decoder, LinearDecoder) else max(states**2, 2 * states * channels)
+    return min(STEPS_AT_ONCE, max(pieces.PIECE, _NUMBERS_AT_ONCE // numbers))
 
 
 def _padded_length(length: int, *, alike: bool) -> int:
