@@ -70,7 +70,7 @@ def _write(path: Path, options: argparse.Namespace) -> None:
 
 
 def _run(command: list[str]) -> str:
-    """One line: the command, its wall time, its peak of resident memory."""
+    """One line: the command, its wall time, processor seconds a second, its peak of resident memory."""
     program = shutil.which("svae") or str(Path(sys.executable).parent / "svae")
     begin = time.perf_counter()
     child = subprocess.Popen([program, *command, "-q"], stdout=subprocess.DEVNULL)
@@ -78,7 +78,11 @@ def _run(command: list[str]) -> str:
     seconds = time.perf_counter() - begin
     resident = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     code = os.waitstatus_to_exitcode(status)
-    return f"svae {command[0]}: {seconds:.0f} s, {resident / 1e6:.0f} MB resident at most, exit code {code}"
+    busy = (usage.ru_utime + usage.ru_stime) / seconds
+    return (
+        f"svae {command[0]}: {seconds:.0f} s, {busy:.1f} cores busy, {resident / 1e6:.0f} MB resident at most, "
+        f"exit code {code}"
+    )
 
 
 if __name__ == "__main__":
