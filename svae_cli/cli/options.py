@@ -240,6 +240,9 @@ class Computing:
         if self.device != "auto":
             os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda,rocm"}[self.device]
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA talks of its cache and its flags on standard error
+        from svae_cli.cli.heap import share_heap
+
+        share_heap()
         import jax
 
         from svae_cli.cli.compiled import keep_compiled
