@@ -3,7 +3,7 @@
     python benchmarks/large_files.py                               one series of 400,000 steps, 32 channels
     python benchmarks/large_files.py --series 16 --steps 2000000 --skip impute               4.1 GB
     python benchmarks/large_files.py --channels 512 --steps 2000000 --latent-dim 8           4.1 GB
-    python benchmarks/large_files.py --series 20000 --steps 1600                             4.1 GB
+    python benchmarks/large_files.py --series 5000 --steps 1600 --channels 128 --latent-dim 8   4.1 GB
 
 The file is random walks with 5 % of its values missing, written piece by piece to a temporary folder.
 """

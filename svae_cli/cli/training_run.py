@@ -210,7 +210,9 @@ class Run:
 
 
 def _coverage(state: "TrainState") -> float | None:
-    """Of the validation round that the best model is from."""
+    """Of the validation round that the best model is from; None of counts, whose intervals are not Gaussian."""
+    if state.plan.settings.likelihood in ("poisson", "bernoulli"):
+        return None
     return next((record["coverage"] for record in reversed(state.history) if record["best"]), None)
 
 

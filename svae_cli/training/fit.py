@@ -325,7 +325,7 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
 
 
 def _with_unit_roots(plan: Plan, model: SVAE) -> SVAE:
-    """What is judged and kept; training itself goes on from the estimates."""
+    """What is judged and kept, and begins the next stage; within a stage training goes on from the estimates."""
     if not plan.settings.unit_roots or plan.settings.likelihood in ("poisson", "bernoulli"):
         return model
     dynamics = with_unit_roots(model.dynamics, steps=sum(plan.data.lengths), window=plan.sizes.window)
