@@ -34,6 +34,8 @@ class Settings:
         posterior: family of the approximate posterior; "svae" is the paper's.
         residual_chains: what is left of each channel lasts, as an autoregression of its own; "auto" where there are
             fewer than two states a channel.
+        season: steps of the cycle whose earlier and later rounds are remembered, channel by channel, for long gaps and
+            forecasts; 0 remembers none, None takes the longest period that stands out of the data's spectrum.
         stable: hold the dynamics' largest singular value at 1 or below.
         unit_roots: of continuous data, levels whose return to a mean cannot be told from none are random walks.
         window: steps in a training window; None chooses from the series' lengths.
@@ -70,6 +72,7 @@ class Settings:
     likelihood: LikelihoodKind = "auto"
     posterior: PosteriorKind = "svae"
     residual_chains: ResidualKind = "auto"
+    season: int | None = None
     stable: bool = False
     unit_roots: bool = True
     window: int | None = None
@@ -79,7 +82,7 @@ class Settings:
     linear_steps: int | None = None
     learning_rate: float = 2e-3
     prior_learning_rate: float = 1e-3
-    patience: int = 10
+    patience: int = 16
     objective: ObjectiveKind = "auto"
     mask_pattern: MaskPattern = "auto"
     mask_rate: float = 0.3
@@ -109,13 +112,16 @@ class Settings:
                 "the predictive objective trains a prior by its own smoothing",
                 hint=f"--objective elbo with --posterior {self.posterior}",
             )
-        if self.residual_chains == "on" and (
-            self.posterior != "svae" or self.objective == "elbo" or self.likelihood not in ("auto", "gaussian")
+        if self.season is not None and (self.season < 0 or self.season == 1):
+            raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
+        for asked, what, hint in (
+            (self.residual_chains == "on", "residual chains need", "--residual-chains off"),
+            (bool(self.season), "the memory of a season needs", "--season 0"),
         ):
-            raise UsageError(
-                "residual chains need Gaussian noise, the svae posterior and the predictive objective",
-                hint="--residual-chains off",
-            )
+            if asked and (
+                self.posterior != "svae" or self.objective == "elbo" or self.likelihood not in ("auto", "gaussian")
+            ):
+                raise UsageError(f"{what} Gaussian noise, the svae posterior and the predictive objective", hint=hint)
         if "conv" in (self.recognition, self.decoder) and not self.hidden:
             raise UsageError("convolutional networks need a width; --hidden is empty")
         if not 0 <= self.mask_rate < 1:

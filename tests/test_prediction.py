@@ -14,6 +14,7 @@ from svae_cli.errors import DataError, ModelError, UsageError
 from svae_cli.models.build import full_model
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.residual import ResidualChains
+from svae_cli.models.season import SeasonMemory
 from svae_cli.prediction import answers, pieces
 from tests.models.test_exactness import joint_observation, random_model
 
@@ -21,13 +22,23 @@ SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
 
 
+SEASON = SeasonMemory.of(
+    level_share=np.array([0.9, 0.5]),
+    share=np.array([0.8, 0.6]),
+    swing=np.array([1.0, 0.5]),
+    variance=np.array([0.6, 0.3]),
+    decay=0.5,
+    few=0.5,
+    doubt=2.0,
+    period=3,
+)
 CHAINS = ResidualChains.of(jnp.array([0.2, 0.1]), jnp.array([0.9, 0.4]))
 
 
 def make_fitted(n_inputs=0, **changes):
     asked = RESOLVED.changed(**changes)
     linear = random_model(np.random.default_rng(0), 3, 2, n_inputs=n_inputs)
-    model = full_model(linear, asked, mean=np.ones(2), std=np.ones(2), residual=CHAINS)
+    model = full_model(linear, asked, mean=np.ones(2), std=np.ones(2), residual=CHAINS, season=SEASON)
     names = tuple(f"u{i}" for i in range(n_inputs))
     scaler = SCALER if asked.likelihood == "gaussian" else Scaler.identity(2)
     return FittedModel(model, asked, scaler, ("a", "b"), ("m", ""), inputs=names)
@@ -202,9 +213,11 @@ def long_series(n_inputs, ahead=0):
     return SeriesSet.from_arrays([series(29).read(0)], inputs=inputs, channels=("a", "b"))
 
 
-@pytest.mark.parametrize(("n_inputs", "chains"), [(0, "off"), (1, "off"), (0, "on")])
-def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, request):
-    fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains)
+@pytest.mark.parametrize(
+    ("n_inputs", "chains", "season"), [(0, "off", 0), (1, "off", 0), (0, "on", 0), (0, "off", 3), (0, "on", 3)]
+)
+def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, season, request):
+    fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains, season=season)
     ask = {
         "impute": lambda: prediction.impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
         "forecast": lambda: prediction.forecast(fitted, long_series(n_inputs, 12), horizon=12),
@@ -261,6 +274,21 @@ def test_sample_paths_with_residual_chains_have_the_predictive_moments_and_join_
     lasting = 0.2 * 0.9 * np.exp(float(fitted.model.likelihood.log_variance[0])) * SCALER.std[0] ** 2
     np.testing.assert_allclose(neighbours(found.samples) - neighbours(without.samples), lasting, atol=6 * lasting)
     assert np.mean(neighbours(found.samples) - neighbours(without.samples)) == pytest.approx(lasting, rel=0.5)
+
+
+@pytest.mark.parametrize("in_pieces", [False, True])
+def test_sample_paths_with_a_season_have_the_predictive_moments(in_pieces, request):
+    fitted = make_fitted(season=3)
+    data = long_series(0)
+    if in_pieces:
+        request.getfixturevalue("small_pieces")
+    (found,) = prediction.whole(prediction.forecast(fitted, data, horizon=12, samples=4000))
+    assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < 6 * found.std / np.sqrt(4000))
+    np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
+    without = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, season=None))
+    (plain,) = prediction.whole(prediction.forecast(without, data, horizon=12))
+    assert np.all(found.std < plain.std)
+    assert not np.allclose(found.mean, plain.mean)
 
 
 def test_drawn_series_have_lasting_residuals():

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tail-mask": {"mask_pattern": "tail"},
     "long-window": {"window": 336},
     "no-chains": {"residual_chains": "off"},
+    "no-season": {"season": 0},
 }
 """Settings that differ from the defaults, by the name of the variant."""
 

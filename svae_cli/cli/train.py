@@ -60,6 +60,9 @@ class Fitting:
     residual_chains: Annotated[
         ResidualKind, typer.Option("--residual-chains", help="An autoregression of its own for each channel.")
     ] = Settings.residual_chains
+    season: Annotated[
+        int | None, typer.Option("--season", metavar="STEPS", help="A cycle to remember; default found; 0 for none.")
+    ] = None
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
     unit_roots: Annotated[
         bool, typer.Option("--unit-roots/--no-unit-roots", help="Levels without a visible mean are random walks.")

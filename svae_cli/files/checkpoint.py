@@ -116,7 +116,12 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
         raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
     full = _skeleton(plan, plan.settings)
     linear = plan.settings.changed(
-        recognition="linear", decoder="linear", likelihood="gaussian", posterior="svae", residual_chains="off"
+        recognition="linear",
+        decoder="linear",
+        likelihood="gaussian",
+        posterior="svae",
+        residual_chains="off",
+        season=0,
     )
     model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
     optimizer: Any = None

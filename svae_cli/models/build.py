@@ -25,6 +25,7 @@ from svae_cli.models.network import Network
 from svae_cli.models.posteriors import ChainFamily, RecurrentFamily
 from svae_cli.models.recognition import FrameRecognition, PotentialRecognition, Recognition
 from svae_cli.models.residual import ResidualChains
+from svae_cli.models.season import SeasonMemory
 from svae_cli.models.svae import SVAE, gaussian_noise
 
 
@@ -78,6 +79,7 @@ def full_model(
     std: np.ndarray,
     channel_shape: tuple[int, ...] = (),
     residual: ResidualChains | None = None,
+    season: SeasonMemory | None = None,
 ) -> SVAE:
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
@@ -92,6 +94,7 @@ def full_model(
         std: of each channel, in the data's units.
         channel_shape: of frames.
         residual: of the channels, in standardised units, if the settings ask for it.
+        season: the memory of other cycles, in standardised units, if the settings ask for it.
     """
     likelihood, loadings, offset, spread = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
@@ -107,12 +110,20 @@ def full_model(
     else:
         n_inputs = linear.dynamics.input_matrix.shape[1]
         recognition = _family(settings, loadings, n_inputs, channel_shape, keys[0])
-    chains = None
+    chains, memory = None, None
     if settings.residual_chains == "on":
         some = jnp.full(n_channels, 0.5)
         chains = ResidualChains.of(some, some) if residual is None else residual
+    if settings.season:
+        memory = SeasonMemory.unknown(n_channels, settings.season) if season is None else season
+        memory = memory.in_units(mean, std) if settings.standardize == "none" else memory
     model = SVAE(
-        dynamics=linear.dynamics, recognition=recognition, decoder=decoder, likelihood=likelihood, residual=chains
+        dynamics=linear.dynamics,
+        recognition=recognition,
+        decoder=decoder,
+        likelihood=likelihood,
+        residual=chains,
+        season=memory,
     )
     return as_dtype(model, loadings.dtype)
 
@@ -198,6 +209,7 @@ def with_potentials(model: SVAE) -> SVAE:
         decoder=decoder,
         likelihood=model.likelihood,
         residual=model.residual,
+        season=model.season,
     )
 
 

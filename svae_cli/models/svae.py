@@ -18,6 +18,7 @@ from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterio
 from svae_cli.models.posteriors.recurrent import PATHS
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.residual import ResidualChains
+from svae_cli.models.season import Remembered, SeasonMemory
 
 _FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where decoding one is costly
 
@@ -68,6 +69,7 @@ class SVAE(eqx.Module):
         decoder: latent states to predictors.
         likelihood: predictors to observations.
         residual: what lasts of each channel's noise, or None if it is white.
+        season: what other cycles say of each value, or None if nothing is remembered.
     """
 
     dynamics: Dynamics
@@ -75,6 +77,7 @@ class SVAE(eqx.Module):
     decoder: Decoder
     likelihood: Likelihood
     residual: ResidualChains | None = None
+    season: SeasonMemory | None = None
 
     def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:
         """What the observed values say of each step's state, as a Gaussian potential.
@@ -228,6 +231,30 @@ class SVAE(eqx.Module):
         residuals = jnp.where(observed, values - mean, 0.0)
         shift, certainty = self.residual.smooth(residuals, observed, gaussian_noise(self))
         return mean + shift, variance - certainty
+
+    def with_season(
+        self,
+        predictor: tuple[Float[Array, "time channel"], Float[Array, "time channel"]],
+        remembered: Remembered,
+    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+        """The predictor's moments once other cycles have spoken, if they have a say; see ``with_residual``."""
+        if self.season is None:
+            return predictor
+        noise = jnp.exp(gaussian_noise(self))[None, :]
+        mean, variance = self.season.combine(predictor[0], predictor[1] + noise, remembered)
+        return mean, variance - noise
+
+    def informed(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        predictor: tuple[Float[Array, "time channel"], Float[Array, "time channel"]],
+    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+        """The predictor's moments with all that a whole series says beside the shared states."""
+        predictor = self.with_residual(values, observed, predictor)
+        if self.season is None:
+            return predictor
+        return self.with_season(predictor, self.season.remember(values, observed))
 
 
 def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 from svae_cli.data.series import SeriesSet
 from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, filter_piece, smooth_piece
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
@@ -100,8 +101,15 @@ class _Run:
         return leaving
 
     def answer(self, number: int, entering: Gaussian, leaving: _End, sides: tuple[Any, Any]) -> dict[str, Array]:
-        stretch = self._stretch(number)
-        return _answer_piece(self.fitted.model, entering, leaving, stretch, sides, self._key(number), self.ask)
+        stretch, season = self._stretch(number), self.fitted.model.season
+        said = None if season is None else self._remembered(season, number)
+        return _answer_piece(self.fitted.model, entering, leaving, stretch, (*sides, said), self._key(number), self.ask)
+
+    def _remembered(self, season: SeasonMemory, number: int) -> Remembered:
+        """What the cycles around a piece and in it say of its values."""
+        reach = season.reach
+        values, observed = self._between(number * PIECE - reach, (number + 1) * PIECE + reach)
+        return jax.tree.map(lambda a: a[reach : reach + PIECE], _remember(season, values, observed))
 
     def residuals(self, number: int, entering: Gaussian, leaving: _End) -> tuple[Array, Array, Array]:
         """(residuals, observed, key of their noise) of a piece."""
@@ -113,19 +121,22 @@ class _Run:
 
     def _stretch(self, number: int) -> Stretch:
         """One piece from the file, filled up to full length."""
-        data, dtype = self.data, self.fitted.model.decoder.loadings.dtype
-        start = number * PIECE
-        stop = min(start + PIECE, data.lengths[self.index])
-        values = np.full((PIECE, data.n_channels), np.nan)
-        inputs = np.zeros((PIECE, data.n_inputs), dtype)
-        if stop > start:
-            raw = data.read(self.index, start, stop).astype(np.float64)
-            values[: stop - start] = self.fitted.scaler.to_model(raw)
+        data, start = self.data, number * PIECE
+        inputs = np.zeros((PIECE, data.n_inputs), self.fitted.model.decoder.loadings.dtype)
         if data.n_inputs:
             known = data.read_inputs(self.index, start, min(start + PIECE, data.input_lengths[self.index]))
             inputs[: len(known)] = known
-        observed = ~np.isnan(values)
-        return jnp.asarray(np.nan_to_num(values), dtype), jnp.asarray(observed), jnp.asarray(inputs)
+        return (*self._between(start, start + PIECE), jnp.asarray(inputs))
+
+    def _between(self, start: int, stop: int) -> tuple[Array, Array]:
+        """(values, observed) from ``start`` to ``stop`` in model units; nothing is observed outside the series."""
+        values = np.full((stop - start, self.data.n_channels), np.nan)
+        first, last = max(start, 0), min(stop, self.data.lengths[self.index])
+        if last > first:
+            raw = self.data.read(self.index, first, last).astype(np.float64)
+            values[first - start : last - start] = self.fitted.scaler.to_model(raw)
+        observed = jnp.asarray(~np.isnan(values))
+        return jnp.asarray(np.nan_to_num(values), self.fitted.model.decoder.loadings.dtype), observed
 
 
 class _Beside:
@@ -187,6 +198,11 @@ def _begin(
 
 
 @eqx.filter_jit
+def _remember(season: SeasonMemory, values: Array, observed: Array) -> Remembered:
+    return season.remember(values, observed)
+
+
+@eqx.filter_jit
 def _residuals(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> tuple[Array, Array]:
     values, observed, _ = stretch
     middle, _ = model.predictor_moments(_smooth(model, entering, leaving, stretch))
@@ -199,7 +215,7 @@ def _answer_piece(
     entering: Gaussian,
     leaving: _End,
     stretch: Stretch,
-    sides: tuple[Any, Any],
+    sides: tuple[Any, Any, Remembered | None],
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:

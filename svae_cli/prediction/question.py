@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
+from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
 
 
@@ -48,12 +49,14 @@ class Seen(NamedTuple):
         observed: which of them count.
         before: (residuals, observed, key of their noise) of the piece before, or None.
         after: the same of the piece after.
+        remembered: what other cycles say, those of other pieces included; None if this is the whole series.
     """
 
     values: Float[Array, "time channel"]
     observed: Bool[Array, "time channel"]
     before: Beside | None = None
     after: Beside | None = None
+    remembered: Remembered | None = None
 
     @classmethod
     def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":
@@ -90,7 +93,7 @@ def describe(
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
-    middle, spread = _corrected(model, (middle, spread), seen)
+    (middle, spread), drawn = _with_season(model, _corrected(model, (middle, spread), seen), drawn, seen)
     if last is not None:
         middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
@@ -156,6 +159,21 @@ def _corrected(model: SVAE, predictor: tuple[Array, Array], seen: Seen) -> tuple
     shift, certainty = model.with_residual(residuals, observed, (nothing, nothing))
     piece = slice(begin, begin + len(predictor[0]))
     return predictor[0] + shift[piece], predictor[1] + certainty[piece]
+
+
+def _with_season(
+    model: SVAE, predictor: tuple[Array, Array], drawn: Float[Array, "sample time channel"] | None, seen: Seen
+) -> tuple[tuple[Array, Array], Float[Array, "sample time channel"] | None]:
+    """``SVAE.with_season`` for moments and for joint paths, which are moved and scaled to have the moments."""
+    if model.season is None:
+        return predictor, drawn
+    remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
+    informed = model.with_season(predictor, remembered)
+    if drawn is None:
+        return informed, None
+    noise = jnp.exp(gaussian_noise(model))[None, :]
+    shrunk = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
+    return informed, informed[0][None] + (drawn - predictor[0][None]) * shrunk[None]
 
 
 def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:

@@ -31,6 +31,7 @@ from svae_cli.training.linear_start import linear_start
 from svae_cli.training.optimizer import Objective, Optimizer, linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
 from svae_cli.training.residual_start import residual_start
+from svae_cli.training.season_start import season_start
 from svae_cli.training.validation import Validation, validate
 
 STAGES = ("em", "linear", "full")
@@ -175,16 +176,20 @@ def random_start(plan: Plan) -> SVAE:
 
 def full_from(plan: Plan, linear: SVAE) -> SVAE:
     """The full model that begins as ``linear``, in model units."""
-    scaler, residual = plan.start_scaler, None
-    if plan.settings.residual_chains == "on":
-        residual = residual_start(linear, plan.start_windows, seed=plan.settings.seed)
+    scaler, settings, residual, season = plan.start_scaler, plan.settings, None, None
+    if settings.residual_chains == "on":
+        residual = residual_start(linear, plan.start_windows, seed=settings.seed)
+    if plan.season is not None:
+        with_chains = eqx.tree_at(lambda m: m.residual, linear, residual, is_leaf=lambda leaf: leaf is None)
+        season = season_start(with_chains, plan.season, plan.start_windows, seed=settings.seed)
     return full_model(
         linear,
-        plan.settings,
+        settings,
         mean=scaler.mean,
         std=scaler.std,
         channel_shape=plan.data.channel_shape,
         residual=residual,
+        season=season,
     )
 
 

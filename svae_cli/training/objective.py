@@ -45,7 +45,9 @@ def hidden_log_density(
     """Sum over the hidden values of their log predictive density given what is left.
 
     The masked objective of Zhao and Linderman (2023) scores E_q[log p(y | x)] at hidden values; this is
-    log E_q[p(y | x)], which is the larger (Jensen) and does not reward a posterior that is too sure.
+    log E_q[p(y | x)], which is the larger (Jensen) and does not reward a posterior that is too sure. Where other cycles
+    are remembered, the mean of this without and with what they say: the states must do without them, too, as they have
+    to in series of a cycle or less.
 
     Args:
         model: the model.
@@ -62,7 +64,11 @@ def hidden_log_density(
         centre = posterior.means[None]
         away = posterior.sample(key, samples) - centre
         points = jnp.concatenate([centre + away, centre - away])
-    mean, variance = model.with_residual(values, observed & ~hidden, model.predictor_moments(posterior, points))
-    scored = hidden & observed
-    log_density = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), mean, variance)
+    seen, scored = observed & ~hidden, hidden & observed
+    alone = model.with_residual(values, seen, model.predictor_moments(posterior, points))
+    log_density = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), *alone)
+    if model.season is not None:
+        informed = model.with_season(alone, model.season.remember(values, seen))
+        both = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), *informed)
+        log_density = 0.5 * (log_density + both)
     return jnp.sum(jnp.where(scored, log_density, 0.0))

@@ -14,6 +14,8 @@ from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
+from svae_cli.models.season import SeasonMemory
+from svae_cli.training.season_start import season_of
 
 _START_WINDOWS = 128  # windows that the linear start is fitted to
 _VALID_WINDOWS = 64
@@ -66,6 +68,7 @@ class Plan:
         valid: validation windows in model units.
         valid_hidden: what validation hides of them.
         periods: seasonal periods, in steps.
+        season: what other cycles say by themselves, in the linear start's units; None if they are not asked.
         choices: the reasons.
         split: what is held out.
         fingerprint: of the data.
@@ -82,6 +85,7 @@ class Plan:
     valid: Batch
     valid_hidden: np.ndarray
     periods: tuple[float, ...]
+    season: SeasonMemory | None
     choices: dict[str, str]
     split: dict[str, Any]
     fingerprint: str
@@ -110,7 +114,8 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     settings = _resolve_likelihood(settings, train, choices)
     raw = settings.standardize == "none" or settings.likelihood in ("poisson", "bernoulli")
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
-    periods = detect_periods(train, start_scaler, longest=max(train.lengths) / 4)
+    # Of all data: what is held out cuts long series into parts that may be shorter than a period.
+    periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     complete = _observed_share(train) > _COMPLETE
     settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices, complete=complete)
     dtype = np.dtype(settings.precision)
@@ -118,6 +123,8 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
     enough = max(8, min(_VALID_WINDOWS, _VALID_FRAMES // sizes.window)) if data.channel_shape else _VALID_WINDOWS
     valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
+    start_windows = linear.draw(settings.seed, 1 << 30, min(_START_WINDOWS, linear.n_starts))
+    season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
         settings=settings,
@@ -125,11 +132,12 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
         scaler=scaler,
         start_scaler=start_scaler,
         windows=reader,
-        start_windows=linear.draw(settings.seed, 1 << 30, min(_START_WINDOWS, linear.n_starts)),
+        start_windows=start_windows,
         linear_windows=linear,
         valid=valid_windows,
         valid_hidden=hide(valid_windows.observed, "mixed", 0.3, rng),
         periods=periods,
+        season=season,
         choices=choices,
         split=split,
         fingerprint=fingerprint,
@@ -269,6 +277,7 @@ def _resolve_sizes(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
     settings = _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape))
+    settings = _resolve_season(settings, data, periods, choices)
     return _resolve_residual(settings, data, choices), sizes, periods
 
 
@@ -313,13 +322,31 @@ def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *
     return settings
 
 
+def _predicts_by_itself(settings: Settings, data: SeriesSet) -> bool:
+    """Whether what is left of each channel can have a say in its prediction, beside the shared states."""
+    fits = settings.posterior == "svae" and settings.likelihood == "gaussian" and settings.objective == "predictive"
+    return fits and not data.channel_shape
+
+
+def _resolve_season(
+    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
+) -> Settings:
+    """The longest period of which a window sees two cycles, so that training can tell what it is worth."""
+    if settings.season is not None:
+        return settings
+    seen_twice = [round(p) for p in periods if 2 <= round(p) <= (settings.window or 0) / 2]
+    if not seen_twice or not _predicts_by_itself(settings, data):
+        return settings.changed(season=0)
+    choices["season"] = f"{max(seen_twice)} steps: the same phase of other cycles has a say in long gaps and forecasts"
+    return settings.changed(season=max(seen_twice))
+
+
 def _resolve_residual(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
     """Chains of their own where the shared states are too few to follow each channel."""
     if settings.residual_chains != "auto":
         return settings
-    fits = settings.posterior == "svae" and settings.likelihood == "gaussian" and settings.objective == "predictive"
     dim = settings.latent_dim or 1
-    if not fits or data.channel_shape or dim >= 2 * data.n_channels:
+    if not _predicts_by_itself(settings, data) or dim >= 2 * data.n_channels:
         return settings.changed(residual_chains="off")
     choices["residual_chains"] = f"on: {dim} states for {data.n_channels} channels, so what is left of each may last"
     return settings.changed(residual_chains="on")

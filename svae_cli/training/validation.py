@@ -80,7 +80,7 @@ def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hid
     predictor = model.predictor_moments(found.posterior)
     seen = jnp.where(observed, values, 0.0)
     log_likelihood = jnp.where(observed, model.likelihood.expected_log_prob(seen, *predictor), 0.0)
-    predictor = model.with_residual(values, observed & ~hidden, predictor)
+    predictor = model.informed(values, observed & ~hidden, predictor)
     mean, variance = model.likelihood.predictive_moments(*predictor)
     deviation = jnp.sqrt(variance)
     scored = hidden & observed

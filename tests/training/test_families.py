@@ -15,17 +15,11 @@ from svae_cli.files.model_file import load_model, save_model
 from svae_cli.training.fit import fit
 from svae_cli.training.plan import make_plan
 
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 QUICK = Settings(
     latent_dim=2, window=12, batch_size=8, em_steps=2, linear_steps=20, epochs=8, hidden=(8,), noise=0.1,
     recognition="conv", decoder="conv", mask_pattern="mixed", learning_rate=1e-2, precision="float64",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def relaxed_promotion():
-    """Optax mixes weakly typed numbers, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
 
 
 def frames(count=16, steps=12, height=5, width=6, seed=0):

@@ -18,21 +18,6 @@ QUICK = Settings(
 )
 
 
-@pytest.fixture(scope="module")
-def compiled_in_a_hurry():
-    """Training compiles much and computes little here, so XLA leaves most optimisations out."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def relaxed_promotion():
-    """Optax mixes weakly typed numbers, which strict promotion forbids."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
 def waves(count=12, steps=60, width=3, seed=0, missing=0.1):
     rng = np.random.default_rng(seed)
     step = np.arange(steps)[None, :, None]

@@ -1,0 +1,38 @@
+"""Season memory in training: found where it helps, left out where it cannot."""
+
+import numpy as np
+import pytest
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.training.fit import fit
+from svae_cli.training.plan import make_plan
+
+pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+SHAPES = np.random.default_rng(3).standard_normal((12, 4))
+ASKED = Settings(latent_dim=3, em_steps=5, linear_steps=20, epochs=2, recognition="linear", decoder="linear")
+
+
+def periodic(count=12, steps=96):
+    """Each channel repeats a shape of its own, no two alike: more shapes than the states can hold."""
+    rng = np.random.default_rng(1)
+    time = np.arange(steps)[None, :] + rng.integers(12, size=(count, 1))
+    common = 3 * np.cos(2 * np.pi * time / 12)[..., None]
+    return SeriesSet.from_arrays(list(common + SHAPES[time % 12] + 0.1 * rng.standard_normal((count, steps, 4))))
+
+
+def test_a_season_is_found_and_makes_better_predictions():
+    states = [list(fit(periodic(), ASKED.changed(season=season)))[-1].state for season in (None, 0)]
+    assert [s.plan.settings.season for s in states] == [12, 0]
+    assert "12 steps" in states[0].plan.choices["season"]
+    assert [s.best.season is None for s in states] == [False, True]
+    errors = [-s.best_score for s in states]
+    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < 0.1  # of standardised values whose noise is 0.04
+
+
+@pytest.mark.parametrize(
+    "changes", [{"window": 7}, {"likelihood": "student-t"}, {"posterior": "tcn"}, {"objective": "elbo"}]
+)
+def test_no_season_where_it_cannot_be_used(changes):
+    assert make_plan(periodic(), ASKED.changed(**changes)).settings.season == 0
