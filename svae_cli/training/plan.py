@@ -249,10 +249,12 @@ def _resolve_sizes(
     window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
-        window = min(max(data.lengths), max(48, min(wish, 200)))
-        choices["window"] = f"{window} steps: " + (
+        usual, two_cycles = max(48, min(wish, 200)), 2 * (settings.season or 0)
+        window = min(max(data.lengths), max(usual, two_cycles))
+        why = (
             f"up to 4 of the longest period, {max(periods):.4g}" if periods else f"series of {max(data.lengths)} steps"
         )
+        choices["window"] = f"{window} steps: " + ("two cycles of the season" if two_cycles > usual else why)
     periods = tuple(p for p in periods if p <= window / 1.5)
     if periods:
         choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"
@@ -332,6 +334,11 @@ def _resolve_season(
     settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
 ) -> Settings:
     """The longest period of which a window sees two cycles, so that training can tell what it is worth."""
+    if settings.season and settings.season > (settings.window or 0) / 2:
+        raise UsageError(
+            f"--season is {settings.season}, but training windows have {settings.window} steps, less than two cycles",
+            hint=f"--window {2 * settings.season}, if the series are that long, or --season 0",
+        )
     if settings.season is not None:
         return settings
     seen_twice = [round(p) for p in periods if 2 <= round(p) <= (settings.window or 0) / 2]

@@ -5,6 +5,7 @@ import pytest
 
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
+from svae_cli.errors import UsageError
 from svae_cli.training.fit import fit
 from svae_cli.training.plan import make_plan
 
@@ -29,6 +30,14 @@ def test_a_season_is_found_and_makes_better_predictions():
     errors = [-s.best_score for s in states]
     assert errors[0] < 0.5 * errors[1]
     assert errors[0] < 0.1  # of standardised values whose noise is 0.04
+
+
+def test_a_season_that_is_asked_for_widens_the_window_or_is_refused():
+    assert make_plan(periodic(), ASKED.changed(season=40)).settings.window == 80
+    with pytest.raises(UsageError, match="less than two cycles"):
+        make_plan(periodic(), ASKED.changed(season=60))
+    with pytest.raises(UsageError, match="--season is 12, but"):
+        make_plan(periodic(), ASKED.changed(season=12, window=20))
 
 
 @pytest.mark.parametrize(
