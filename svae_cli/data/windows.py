@@ -1,8 +1,9 @@
 """Windows: equal stretches cut from series of any length, as arrays that a network can take."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -109,28 +110,27 @@ class WindowReader:
         return Batch(values=values, observed=observed, inputs=inputs, steps=steps)
 
 
-class Prefetched:
-    """The batches of consecutive steps; where windows are read from the file, the next batch is read meanwhile.
+Made = TypeVar("Made")
+
+
+class Prefetched(Generic[Made]):
+    """What belongs to consecutive steps, each made while the one before is worked on.
 
     Args:
-        reader: where windows are cut.
-        seed: of the choice of windows.
-        count: windows in a batch.
+        make: gives what belongs to a step, as a function of the step alone.
     """
 
-    def __init__(self, reader: WindowReader, seed: int, count: int):
-        self._draw = lambda step: reader.draw(seed, step, count)
-        self._pool = None if reader.in_memory else ThreadPoolExecutor(1, thread_name_prefix="windows")
-        self._next: tuple[int, Future[Batch]] | None = None
+    def __init__(self, make: Callable[[int], Made]):
+        self._make = make
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="windows")
+        self._next: tuple[int, Future[Made]] | None = None
 
-    def of_step(self, step: int) -> Batch:
-        """The batch that belongs to a step, a function of the step alone."""
-        if self._pool is None:
-            return self._draw(step)
+    def of_step(self, step: int) -> Made:
+        """What belongs to a step; the next one's is begun."""
         expected, future = self._next or (-1, None)
-        batch = future.result() if future is not None and expected == step else self._draw(step)
-        self._next = step + 1, self._pool.submit(self._draw, step + 1)
-        return batch
+        made = future.result() if future is not None and expected == step else self._make(step)
+        self._next = step + 1, self._pool.submit(self._make, step + 1)
+        return made
 
 
 def batches(batch: Batch, size: int) -> Iterator[Batch]:

@@ -71,9 +71,8 @@ class Optimizer:
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
         unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)
         self._floor = jnp.asarray(NOISE_FLOOR * unit**2)
-        self._batches = Prefetched(
-            plan.windows if hiding else plan.linear_windows, plan.settings.seed, plan.sizes.batch_size
-        )
+        self._windows = plan.windows if hiding else plan.linear_windows
+        self._drawn = Prefetched(self._draw)
 
     def start(self, model: SVAE) -> Any:
         """The optimiser's arrays before its first step."""
@@ -81,22 +80,16 @@ class Optimizer:
 
     def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
-        plan = self._plan
-        batch = self._batches.of_step(step)
-        hidden = self._hidden(batch, step)
-        key = jr.fold_in(jr.key(plan.settings.seed), step)
+        batch, hidden, groups = self._drawn.of_step(step)
         model, arrays, value = self._jitted(
-            model,
-            arrays,
-            batch.values,
-            batch.observed,
-            batch.inputs,
-            hidden,
-            key,
-            jnp.asarray(step),
-            self._groups(batch),
+            model, arrays, batch.values, batch.observed, batch.inputs, hidden, np.asarray(step), groups
         )
         return model, arrays, float(value)
+
+    def _draw(self, step: int) -> tuple[Batch, np.ndarray, int]:
+        """(batch, what is hidden of it, groups of alike windows) that belong to a step."""
+        batch = self._windows.draw(self._plan.settings.seed, step, self._plan.sizes.batch_size)
+        return batch, self._hidden(batch, step), self._groups(batch)
 
     def _hidden(self, batch: Batch, step: int) -> np.ndarray:
         """What is hidden from recognition."""
@@ -120,7 +113,8 @@ class Optimizer:
             return 0
         return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
 
-    def _update(self, model, arrays, values, observed, inputs, hidden, key, step, groups):
+    def _update(self, model, arrays, values, observed, inputs, hidden, step, groups):
+        key = jr.fold_in(jr.key(self._plan.settings.seed), step)
         parameters, rest = eqx.partition(model, self._trainable(model))
 
         def loss(parameters):

@@ -1,6 +1,7 @@
 """Windows: what is read, and that reading ahead changes nothing."""
 
 import numpy as np
+import pytest
 
 from svae_cli.data import windows
 from svae_cli.data.scaler import Scaler
@@ -15,9 +16,23 @@ def reader() -> WindowReader:
 
 
 def test_batches_read_ahead_are_those_of_their_steps(monkeypatch):
-    held = Prefetched(reader(), seed=1, count=4)
+    held = reader()
     monkeypatch.setattr(windows, "_IN_MEMORY", 0)
-    assert not reader().in_memory
-    ahead = Prefetched(reader(), seed=1, count=4)
+    from_file = reader()
+    assert held.in_memory
+    assert not from_file.in_memory
+    ahead = Prefetched(lambda step: from_file.draw(1, step, 4))
     for step in (0, 1, 2, 7, 8, 3):  # in order, after a jump and after a resumption
-        np.testing.assert_array_equal(ahead.of_step(step).values, held.of_step(step).values)
+        np.testing.assert_array_equal(ahead.of_step(step).values, held.draw(1, step, 4).values)
+
+
+def test_what_goes_wrong_while_reading_ahead_is_raised_where_it_is_asked_for():
+    def make(step: int) -> int:
+        if step == 1:
+            raise OSError("the file is gone")
+        return step
+
+    ahead = Prefetched(make)
+    assert ahead.of_step(0) == 0
+    with pytest.raises(OSError, match="the file is gone"):
+        ahead.of_step(1)
