@@ -24,7 +24,7 @@ class Remembered(NamedTuple):
     """What other cycles say of the values of one series.
 
     Attributes:
-        mean: their estimate; the channel's level where there is none.
+        mean: their estimate; that of the values hereabouts alone where no other cycle was seen.
         weight: 1 for a value seen one period away, less for those farther away, added up.
         error: how much larger than usual the squared errors of such estimates are hereabouts, 1 where unknown.
     """

@@ -1,5 +1,6 @@
 """The season memory to start from: regression on the same phase of other cycles, then trust by a grid."""
 
+from functools import partial
 from itertools import product
 
 import equinox as eqx
@@ -13,8 +14,8 @@ from svae_cli.data.windows import Batch
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE, gaussian_noise
 
-_DECAY = (0.3, 0.5, 0.7)
-_FEW = 0.5
+_DECAY = (0.3, 0.5, 0.7)  # of the weight from one cycle to the next, tried
+_FEW = 0.5  # of a nearest cycle: so much seen doubles the variance
 _DOUBT = 0.5  # cycles
 _RIDGE = 1e-3
 _TRUST = (0.25, 0.5, 1.0, 2.0, 4.0, 16.0)  # factors of the variance; the last all but forgets
@@ -69,18 +70,10 @@ def _regression(
     values: np.ndarray, observed: np.ndarray, hidden: np.ndarray, decay: float, period: int
 ) -> SeasonMemory:
     """Least squares of hidden values on what other cycles say of them, a channel at a time."""
-    n_channels = values.shape[-1]
-    half = np.full(n_channels, 0.5)
-    blank = SeasonMemory.of(
-        level_share=half,
-        share=half,
-        swing=half,
-        variance=half,
-        decay=decay,
-        few=_FEW,
-        doubt=_DOUBT * period,
-        period=period,
-    ).astype(values.dtype)
+    made = partial(SeasonMemory.of, decay=decay, few=_FEW, doubt=_DOUBT * period, period=period)
+    half = np.full(values.shape[-1], 0.5)
+    # What a memory looks at does not depend on what it makes of it.
+    blank = made(level_share=half, share=half, swing=half, variance=half).astype(values.dtype)
     said = _features(blank, jnp.asarray(values), jnp.asarray(observed & ~hidden))
     phase, around, weight = (np.asarray(a, np.float64) for a in said)
     counts = np.where(hidden & observed, weight / (weight + _FEW), 0.0)
@@ -91,15 +84,11 @@ def _regression(
     error = (values - np.einsum("wtdi,di->wtd", design, shares)) ** 2
     # A pseudo-value of unit variance, so that a channel without any hidden value has a variance too.
     usual = lambda a: (np.sum(counts * a, axis=(0, 1)) + 1.0) / (np.sum(counts, axis=(0, 1)) + 1.0)  # noqa: E731
-    return SeasonMemory.of(
+    return made(
         level_share=shares[:, 0],
         share=shares[:, 1],
         swing=np.maximum(usual(design[..., 1] ** 2), _LEAST_VARIANCE),
         variance=np.maximum(usual(error), _LEAST_VARIANCE),
-        decay=decay,
-        few=_FEW,
-        doubt=_DOUBT * period,
-        period=period,
     ).astype(values.dtype)
 
 
