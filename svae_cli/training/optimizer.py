@@ -16,12 +16,15 @@ from svae_cli.data.windows import Batch, Prefetched
 from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
-from svae_cli.training.batched import batched
+from svae_cli.training.batched import summed_gradients
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
 
 Objective = Callable[..., Array]
-"""(model, values, observed, inputs, hidden, key, step, groups) to nats per value, higher is better."""
+"""(model, values, observed, inputs, hidden, key, step) of one window to nats, higher is better."""
+
+Scored = Callable[[Array, Array], Array]
+"""(observed, hidden) to the values that the objective is about."""
 
 _LINEAR_RATE = 5e-3
 _FINAL_RATE = 0.02  # of the peak
@@ -34,7 +37,8 @@ class Optimizer:
 
     Args:
         plan: data and settings.
-        objective: to be raised.
+        objective: its sum over the windows of a batch is raised.
+        scored: what that sum is divided by the number of.
         steps: length of the schedule.
         rates: peak learning rates of (networks, everything else).
         trainable: picks the parts of the model that learn.
@@ -45,6 +49,7 @@ class Optimizer:
         self,
         plan: Plan,
         objective: Objective,
+        scored: Scored,
         *,
         steps: int,
         rates: tuple[float, float],
@@ -66,8 +71,8 @@ class Optimizer:
                 _labels,
             ),
         )
-        self._jitted = eqx.filter_jit(self._update)
-        self._objective = objective
+        self._jitted = jax.jit(self._update_leaves, static_argnames=("structure", "groups"))
+        self._objective, self._scored = objective, scored
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
         unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)
         self._floor = jnp.asarray(NOISE_FLOOR * unit**2)
@@ -81,9 +86,10 @@ class Optimizer:
     def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         batch, hidden, groups = self._drawn.of_step(step)
-        model, arrays, value = self._jitted(
-            model, arrays, batch.values, batch.observed, batch.inputs, hidden, np.asarray(step), groups
-        )
+        leaves, structure = jax.tree.flatten((model, arrays))
+        data = (batch.values, batch.observed, batch.inputs, hidden, np.asarray(step))
+        leaves, value = self._jitted(leaves, data, structure=structure, groups=groups)
+        model, arrays = jax.tree.unflatten(structure, leaves)
         return model, arrays, float(value)
 
     def _draw(self, step: int) -> tuple[Batch, np.ndarray, int]:
@@ -113,29 +119,35 @@ class Optimizer:
             return 0
         return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
 
+    def _update_leaves(self, leaves, data, structure, groups):
+        """One update of flat arrays: equinox's jit takes 2 ms a step to pass a hundred of them in modules."""
+        model, arrays = jax.tree.unflatten(structure, leaves)
+        model, arrays, value = self._update(model, arrays, *data, groups=groups)
+        return jax.tree.leaves((model, arrays)), value
+
     def _update(self, model, arrays, values, observed, inputs, hidden, step, groups):
         key = jr.fold_in(jr.key(self._plan.settings.seed), step)
         parameters, rest = eqx.partition(model, self._trainable(model))
 
-        def loss(parameters):
-            return -self._objective(
-                eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step, groups=groups
-            )
+        def of_window(parameters, values, observed, inputs, hidden, key):
+            return self._objective(eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step)
 
-        value, gradient = jax.value_and_grad(loss)(parameters)
+        windows = (values, observed, inputs, hidden, jr.split(key, len(values)))
+        total, gradient = summed_gradients(of_window, parameters, *windows, groups=groups)
+        count = jnp.maximum(jnp.sum(self._scored(observed, hidden)), 1)
+        gradient = jax.tree.map(lambda g: -g / count, gradient)
         updates, arrays = self._transform.update(gradient, arrays, parameters)
         model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
         if not self._hiding or self._plan.settings.noise is None:
             model = _project(model, self._floor)
-        return model, arrays, -value
+        return model, arrays, total / count
 
 
 def linear_optimizer(plan: Plan) -> Optimizer:
     """Exact marginal likelihood of the linear-Gaussian model; recognition stays exact."""
 
-    def objective(model, values, observed, inputs, hidden, key, step, *, groups):
-        total = batched(log_evidence, model, values, observed, inputs, groups=groups)
-        return jnp.sum(total) / jnp.maximum(jnp.sum(observed), 1)
+    def objective(model, values, observed, inputs, hidden, key, step):
+        return log_evidence(model, values, observed, inputs)
 
     def trainable(model):
         frozen = jax.tree.map(lambda _: False, model.recognition)
@@ -144,6 +156,7 @@ def linear_optimizer(plan: Plan) -> Optimizer:
     return Optimizer(
         plan,
         objective,
+        _observed,
         steps=plan.sizes.linear_steps,
         rates=(_LINEAR_RATE, _LINEAR_RATE),
         trainable=trainable,
@@ -155,17 +168,13 @@ def masked_optimizer(plan: Plan) -> Optimizer:
     """The masked objective of the full model: the bound, or the predictive density of what is hidden."""
     settings = plan.settings
 
-    def predictive(model, values, observed, inputs, hidden, key, step, *, groups):
-        keys = jr.split(key, len(values))
-        total = batched(hidden_log_density, model, values, observed, inputs, hidden, keys, groups=groups)
-        return jnp.sum(total) / jnp.maximum(jnp.sum(hidden & observed), 1)
+    def predictive(model, values, observed, inputs, hidden, key, step):
+        return hidden_log_density(model, values, observed, inputs, hidden, key)
 
-    def bound(model, values, observed, inputs, hidden, key, step, *, groups):
-        keys = jr.split(key, len(values))
-        one = lambda m, v, o, u, h, k: m.elbo(v, o, h, u, k)  # noqa: E731
-        parts = batched(one, model, values, observed, inputs, hidden, keys, groups=groups)
+    def bound(model, values, observed, inputs, hidden, key, step):
+        part = model.elbo(values, observed, hidden, inputs, key)
         weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
-        return jnp.sum(parts.log_likelihood - weight * parts.kl) / jnp.maximum(jnp.sum(parts.count), 1)
+        return part.log_likelihood - weight * part.kl
 
     def trainable(model):
         learned = jax.tree.map(eqx.is_inexact_array, model)
@@ -175,12 +184,18 @@ def masked_optimizer(plan: Plan) -> Optimizer:
 
     return Optimizer(
         plan,
-        bound if settings.objective == "elbo" else predictive,
+        *((bound, _observed) if settings.objective == "elbo" else (predictive, jnp.logical_and)),
         steps=plan.sizes.full_steps,
         rates=(settings.learning_rate, settings.prior_learning_rate),
         trainable=trainable,
         hiding=True,
     )
+
+
+def _observed(observed: Array, hidden: Array) -> Array:
+    """The bound and the evidence score what was hidden as well."""
+    del hidden
+    return observed
 
 
 def _labels(parameters: Any) -> Any:
