@@ -38,7 +38,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the smallest size, few steps")
     parser.add_argument("--seeds", type=int, default=None, help="how many; default 3, or 1 with --quick")
     parser.add_argument("--steps", type=int, default=None, help="longest training, in steps; default by experiment")
-    parser.add_argument("--only", default="", help="runs whose names contain this")
+    parser.add_argument("--only", default="", help="runs whose names contain this: posterior|masking|seed or alike")
     parser.add_argument("--data", type=Path, default=None, help="folder of synth_lds_*.h5; default: simulated anew")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")

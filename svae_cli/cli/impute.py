@@ -38,6 +38,13 @@ def command(
     ] = False,
     latents: Annotated[bool, typer.Option("--latents", help="Posterior latent states too.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Predictions for the gaps alone.")] = False,
+    self_check: Annotated[
+        bool | None,
+        typer.Option(
+            "--self-check/--no-self-check",
+            help="Put intervals to the test of the data's own known channels; by default up to 4 million values.",
+        ),
+    ] = None,
     writing: Writing,
     reading: Reading,
     computing: Computing,
@@ -60,7 +67,11 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
+        checked = prediction.is_checked(fitted.model, series, asked=self_check)
+        if self_check is None and not checked and prediction.can_check(fitted.model):
+            console.say("intervals are as in training; --self-check tests them on these data, in 9 times the time")
         asked = {"samples": samples, "reconstruct": reconstruct, "latents": latents, "only_missing": only_missing}
+        asked["self_check"] = checked
         header = Header.like(
             "imputation",
             series,
@@ -76,6 +87,7 @@ def command(
             samples=samples,
             reconstruct=reconstruct,
             latents=latents,
+            self_check=checked,
             seed=computing.seed,
             batch_size=computing.batch_size,
         )

@@ -16,6 +16,7 @@ from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction import pieces
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
+from svae_cli.prediction.self_check import self_check
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
@@ -132,4 +133,5 @@ def _ask_one(
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples) if ask.samples else None
     last = (start, ask.last) if ask.last is not None else None
-    return describe(model, posterior, states, Seen(values, observed), ask, rest, last=last)
+    check = self_check(model, values, observed, inputs) if ask.check else None
+    return describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)

@@ -22,6 +22,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
+from svae_cli.prediction.self_check import SelfCheck, self_check
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -103,7 +104,10 @@ class _Run:
     def answer(self, number: int, entering: Gaussian, leaving: _End, sides: tuple[Any, Any]) -> dict[str, Array]:
         stretch, season = self._stretch(number), self.fitted.model.season
         said = None if season is None else self._remembered(season, number)
-        return _answer_piece(self.fitted.model, entering, leaving, stretch, (*sides, said), self._key(number), self.ask)
+        # A piece is long enough to be checked as if it were all there is.
+        check = _checked(self.fitted.model, stretch) if self.ask.check else None
+        beside = (*sides, said, check)
+        return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
 
     def _remembered(self, season: SeasonMemory, number: int) -> Remembered:
         """What the cycles around a piece and in it say of its values."""
@@ -203,6 +207,11 @@ def _remember(season: SeasonMemory, values: Array, observed: Array) -> Remembere
 
 
 @eqx.filter_jit
+def _checked(model: SVAE, stretch: Stretch) -> SelfCheck:
+    return self_check(model, *stretch)
+
+
+@eqx.filter_jit
 def _residuals(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> tuple[Array, Array]:
     values, observed, _ = stretch
     middle, _ = model.predictor_moments(_smooth(model, entering, leaving, stretch))
@@ -215,7 +224,7 @@ def _answer_piece(
     entering: Gaussian,
     leaving: _End,
     stretch: Stretch,
-    sides: tuple[Any, Any, Remembered | None],
+    beside: tuple[Any, Any, Remembered | None, SelfCheck | None],
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:
@@ -224,4 +233,4 @@ def _answer_piece(
         return {"latent_mean": posterior.filtered.mean, "latent_cov": posterior.filtered.cov}
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples, leaving.sampled) if ask.samples else None
-    return describe(model, posterior, states, Seen(*stretch[:2], *sides), ask, rest)
+    return describe(model, posterior, states, Seen(*stretch[:2], *beside), ask, rest)

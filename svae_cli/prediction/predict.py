@@ -21,6 +21,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.answers import answers
 from svae_cli.prediction.question import Question, Seen, sample_values
+from svae_cli.prediction.self_check import is_checked
 from svae_cli.results import LatentPath, Prediction, join
 
 
@@ -32,6 +33,7 @@ def impute(
     samples: int = 0,
     reconstruct: bool = False,
     latents: bool = False,
+    self_check: bool | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Iterator[Prediction]:
@@ -47,6 +49,8 @@ def impute(
         samples: joint sample paths of each series.
         reconstruct: give the model's prediction at observed values as well.
         latents: add the posterior of the latent states.
+        self_check: widen or narrow the intervals of a series by how well its known channels agree with what the others
+            say of them (``prediction/self_check.py``); None where there are no more than ``CHECKED_VALUES`` values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -56,7 +60,8 @@ def impute(
     """
     fitted.check_fits(data)
     _check_levels(quantiles)
-    ask = Question(samples=samples, levels=quantiles, latents=latents)
+    check = is_checked(fitted.model, data, asked=self_check)
+    ask = Question(samples=samples, levels=quantiles, latents=latents, check=check)
     for index, start, answer in answers(fitted, data, data.lengths, ask, seed, batch_size):
         raw = data.read(index, start, start + len(answer.mean))
         observed = ~np.isnan(raw)

@@ -13,6 +13,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
 from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
+from svae_cli.prediction.self_check import SelfCheck
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Question:
     latents: bool = False
     filtered: bool = False
     last: int | None = None  # only so many steps at the end
+    check: bool = False  # put the intervals to the test of the data themselves
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Seen(NamedTuple):
         before: (residuals, observed, key of their noise) of the piece before, or None.
         after: the same of the piece after.
         remembered: what other cycles say, those of other pieces included; None if this is the whole series.
+        check: what the values say of the model's variances; None if they were not asked.
     """
 
     values: Float[Array, "time channel"]
@@ -57,6 +60,7 @@ class Seen(NamedTuple):
     before: Beside | None = None
     after: Beside | None = None
     remembered: Remembered | None = None
+    check: SelfCheck | None = None
 
     @classmethod
     def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":
@@ -93,7 +97,7 @@ def describe(
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
-    (middle, spread), drawn = _with_season(model, _corrected(model, (middle, spread), seen), drawn, seen)
+    (middle, spread), drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
     if last is not None:
         middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
@@ -161,19 +165,24 @@ def _corrected(model: SVAE, predictor: tuple[Array, Array], seen: Seen) -> tuple
     return predictor[0] + shift[piece], predictor[1] + certainty[piece]
 
 
-def _with_season(
+def _informed(
     model: SVAE, predictor: tuple[Array, Array], drawn: Float[Array, "sample time channel"] | None, seen: Seen
 ) -> tuple[tuple[Array, Array], Float[Array, "sample time channel"] | None]:
-    """``SVAE.with_season`` for moments and for joint paths, which are moved and scaled to have the moments."""
-    if model.season is None:
+    """Moments with what other cycles and the self-check say, and joint paths moved and scaled to have these moments."""
+    if model.season is None and seen.check is None:
         return predictor, drawn
-    remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
-    informed = model.with_season(predictor, remembered)
+    noise = jnp.exp(gaussian_noise(model))[None, :]
+    informed = predictor
+    if model.season is not None:
+        remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
+        informed = model.with_season(predictor, remembered)
+    if seen.check is not None:
+        variance = informed[1] + noise
+        informed = informed[0], seen.check.factor(variance) * variance - noise
     if drawn is None:
         return informed, None
-    noise = jnp.exp(gaussian_noise(model))[None, :]
-    shrunk = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
-    return informed, informed[0][None] + (drawn - predictor[0][None]) * shrunk[None]
+    scaled = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
+    return informed, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
 
 
 def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
