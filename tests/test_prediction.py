@@ -1,6 +1,7 @@
 """Answers of a model with known parameters: units, gaps, horizons, batches."""
 
 import dataclasses
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,8 @@ from svae_cli.models.season import SeasonMemory
 from svae_cli.prediction import answers, pieces
 from tests.models.test_exactness import joint_observation, random_model
 
+# Exactly the model's answers; what the self-check makes of them is tested in training/test_self_check.py.
+impute = partial(prediction.impute, self_check=False)
 SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
 
@@ -73,7 +76,7 @@ def conditional(model, values, extra=0):
 
 def test_gaps_get_the_conditional_distribution_and_observed_values_stay(fitted):
     data = series(9)
-    (found,) = prediction.impute(fitted, data, quantiles=(0.05, 0.5))
+    (found,) = impute(fitted, data, quantiles=(0.05, 0.5))
     raw = data.read(0)
     gap = np.isnan(raw)
     mean, std = conditional(fitted.model, raw)
@@ -88,9 +91,9 @@ def test_gaps_get_the_conditional_distribution_and_observed_values_stay(fitted):
 
 def test_ragged_series_are_answered_alone_as_in_company(fitted):
     data = series(9, 12, 5, 33)
-    together = list(prediction.impute(fitted, data, reconstruct=True))
+    together = list(impute(fitted, data, reconstruct=True))
     for i in range(len(data)):
-        (alone,) = prediction.impute(fitted, data.subset([i]), reconstruct=True)
+        (alone,) = impute(fitted, data.subset([i]), reconstruct=True)
         np.testing.assert_allclose(together[i].mean, alone.mean, rtol=1e-9)
         np.testing.assert_allclose(together[i].std, alone.std, rtol=1e-9)
         assert together[i].key == str(i)
@@ -127,7 +130,7 @@ def test_sample_paths_have_the_predictive_moments_and_neighbours_correlate(fitte
 
 def test_imputed_paths_repeat_what_was_observed(fitted):
     data = series(9)
-    (found,) = prediction.impute(fitted, data, samples=3)
+    (found,) = impute(fitted, data, samples=3)
     raw = data.read(0)
     for path in found.samples:
         assert np.array_equal(path[~np.isnan(raw)], raw[~np.isnan(raw)])
@@ -158,7 +161,7 @@ def test_counts_have_whole_quantiles_and_positive_means():
     counts = np.random.default_rng(0).poisson(3.0, size=(9, 2)).astype(float)
     counts[3] = np.nan
     data = SeriesSet.from_arrays([counts], channels=("a", "b"))
-    (found,) = prediction.impute(fitted, data, quantiles=(0.1, 0.9), samples=2)
+    (found,) = impute(fitted, data, quantiles=(0.1, 0.9), samples=2)
     assert np.all(found.mean >= 0)
     assert np.array_equal(found.quantiles[3], np.round(found.quantiles[3]))
     assert np.array_equal(found.samples, np.round(found.samples))
@@ -186,14 +189,14 @@ def test_known_inputs_must_cover_the_horizon():
 def test_what_does_not_fit_is_refused(fitted):
     wide = SeriesSet.from_arrays([np.zeros((5, 3))])
     with pytest.raises(ModelError, match="the model has 2 channels, the data have 3"):
-        list(prediction.impute(fitted, wide))
+        list(impute(fitted, wide))
     renamed = SeriesSet.from_arrays([np.zeros((5, 2))], channels=("a", "c"))
     with pytest.raises(ModelError, match="channel 1 is 'c' in the data, 'b' in the model"):
-        list(prediction.impute(fitted, renamed))
+        list(impute(fitted, renamed))
     with pytest.raises(UsageError, match="the horizon is 0"):
         list(prediction.forecast(fitted, series(5), horizon=0))
     with pytest.raises(UsageError, match="the quantile level 1.5"):
-        list(prediction.impute(fitted, series(5), quantiles=(1.5,)))
+        list(impute(fitted, series(5), quantiles=(1.5,)))
     with pytest.raises(DataError, match="has 5 steps, the origin is 9"):
         list(prediction.forecast(fitted, series(5), horizon=1, origin=9))
 
@@ -219,7 +222,7 @@ def long_series(n_inputs, ahead=0):
 def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, season, request):
     fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains, season=season)
     ask = {
-        "impute": lambda: prediction.impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
+        "impute": lambda: impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
         "forecast": lambda: prediction.forecast(fitted, long_series(n_inputs, 12), horizon=12),
         "encode": lambda: prediction.encode(fitted, long_series(n_inputs)),
         "filter": lambda: prediction.encode(fitted, long_series(n_inputs), filtered=True),
@@ -242,7 +245,7 @@ def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, sea
 
 def test_sample_paths_join_up_across_pieces(fitted, small_pieces):
     data = long_series(0).between([0], [20])
-    (found,) = prediction.whole(prediction.impute(fitted, data, samples=4000, reconstruct=True))
+    (found,) = prediction.whole(impute(fitted, data, samples=4000, reconstruct=True))
     _, cov = joint_observation(fitted.model, 20)
     noise = np.diag(np.tile(np.exp(np.asarray(fitted.model.likelihood.log_variance)), 20))
     seen = ~np.isnan(data.read(0).ravel())
