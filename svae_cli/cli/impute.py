@@ -1,6 +1,6 @@
 """``svae impute``: fill gaps, with uncertainty."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,11 @@ from svae_cli.cli.options import (
     parse_quantiles,
     stem_of,
 )
+
+if TYPE_CHECKING:
+    from svae_cli.cli.console import Console
+    from svae_cli.data.series import SeriesSet
+    from svae_cli.models.fitted import FittedModel
 
 SHORT = "Fill gaps, with uncertainty."
 EXAMPLES = """
@@ -67,9 +72,7 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
-        checked = prediction.is_checked(fitted.model, series, asked=self_check)
-        if self_check is None and not checked and prediction.can_check(fitted.model):
-            console.say("intervals are as in training; --self-check tests them on these data, in 9 times the time")
+        checked = _checked(fitted, series, self_check, console)
         asked = {"samples": samples, "reconstruct": reconstruct, "latents": latents, "only_missing": only_missing}
         asked["self_check"] = checked
         header = Header.like(
@@ -96,3 +99,13 @@ def command(
     tell_written(console, target, f"{count.missing:,} of {count.values:,} values filled in {count.series} series", {
         "series": count.series, "values": count.values, "filled": count.missing,
     })  # fmt: skip
+
+
+def _checked(fitted: "FittedModel", series: "SeriesSet", asked: bool | None, console: "Console") -> bool:  # noqa: FBT001
+    """Whether to test intervals on the data; says so where that was left out for its cost."""
+    from svae_cli import prediction
+
+    checked = prediction.is_checked(fitted.model, series, asked=asked)
+    if asked is None and not checked and prediction.can_check(fitted.model):
+        console.say("intervals are as in training; --self-check tests them on these data, in 9 times the time")
+    return checked
