@@ -15,6 +15,7 @@ SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
 StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
+PriorUpdate = Literal["gradient", "closed-form"]
 ResidualKind = Literal["auto", "on", "off"]
 Preset = Literal["fast", "default", "thorough"]
 
@@ -45,6 +46,8 @@ class Settings:
         linear_steps: gradient steps of the linear start on its exact likelihood; None chooses.
         learning_rate: of the networks.
         prior_learning_rate: of everything else: dynamics, linear parts, noise.
+        prior_update: how the full model's dynamics learn: by gradient, or by closed-form updates from the expected
+            sufficient statistics of the latent states (with the bound as objective).
         patience: validation rounds without improvement before training stops.
         objective: of the full model: "elbo" is the paper's bound with masking, "predictive" the log predictive density
             of the hidden values.
@@ -82,6 +85,7 @@ class Settings:
     linear_steps: int | None = None
     learning_rate: float = 2e-3
     prior_learning_rate: float = 1e-3
+    prior_update: PriorUpdate = "gradient"
     patience: int = 16
     objective: ObjectiveKind = "auto"
     mask_pattern: MaskPattern = "auto"
@@ -112,15 +116,19 @@ class Settings:
                 "the predictive objective trains a prior by its own smoothing",
                 hint=f"--objective elbo with --posterior {self.posterior}",
             )
+        if self.prior_update == "closed-form" and self.objective == "predictive":
+            raise UsageError(
+                "closed-form updates of the dynamics raise the bound, not the predictive objective",
+                hint="--objective elbo, or --prior-update gradient",
+            )
         if self.season is not None and (self.season < 0 or self.season == 1):
             raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
+        by_bound = self.objective == "elbo" or self.prior_update == "closed-form"
         for asked, what, hint in (
             (self.residual_chains == "on", "residual chains need", "--residual-chains off"),
             (bool(self.season), "the memory of a season needs", "--season 0"),
         ):
-            if asked and (
-                self.posterior != "svae" or self.objective == "elbo" or self.likelihood not in ("auto", "gaussian")
-            ):
+            if asked and (self.posterior != "svae" or by_bound or self.likelihood not in ("auto", "gaussian")):
                 raise UsageError(f"{what} Gaussian noise, the svae posterior and the predictive objective", hint=hint)
         if "conv" in (self.recognition, self.decoder) and not self.hidden:
             raise UsageError("convolutional networks need a width; --hidden is empty")

@@ -16,6 +16,7 @@ from svae_cli.errors import NumericalError
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
 
+_TRIAL = (5, 30)  # steps between which the pace is taken, before the first validation round
 FAMILIES = ("svae", "rnn-mf", "rnn-ar-linear", "rnn-ar", "tcn")
 
 
@@ -51,6 +52,21 @@ def train(data: SeriesSet, valid: SeriesSet, settings: Settings) -> Trained:
         failure = str(problem).splitlines()[0]
     assert state is not None
     return Trained(fitted=state.fitted, curve=curve, seconds=time.monotonic() - begin, failure=failure)
+
+
+def steps_in(data: SeriesSet, valid: SeriesSet, settings: Settings, seconds: float | None) -> int:
+    """How many steps of the full stage fit into ``seconds``, at the pace of its first ones once they are compiled."""
+    assert seconds is not None
+    trial = settings.changed(epochs=epochs_for(data, settings, 4000), em_steps=1, linear_steps=1)
+    marks: dict[int, float] = {}
+    for progress in fit(data, trial, valid=valid):
+        report = progress.report
+        if report.stage == "full":
+            marks[report.step] = report.seconds
+            if report.step == _TRIAL[1]:
+                break
+    pace = (marks[_TRIAL[1]] - marks[_TRIAL[0]]) / (_TRIAL[1] - _TRIAL[0])
+    return max(1, round(seconds / pace))
 
 
 def epochs_for(data: SeriesSet, settings: Settings, steps: int) -> int:

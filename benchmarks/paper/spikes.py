@@ -16,16 +16,15 @@ _HELD_OUT = 8  # of 30 neurons
 
 
 def run(store: Store, options: argparse.Namespace) -> None:
-    count, steps = (100, 100) if options.quick else (600, 1500)
+    count, steps = (100, 100) if options.quick else (600, 800)
     families = ("svae", "rnn-mf") if options.quick else FAMILIES
     for seed in range(options.seeds):
         made = simulate("lorenz-spikes", series=count, steps=100, seed=seed)
-        for family in families:
-            for masking in ("none", "mixed"):
-                name = f"{family}|{masking}|{seed}"
-                if options.only in name:
-                    longest = options.steps or steps
-                    store.make(name, lambda m=made, f=family, p=masking, s=seed, n=longest: _one(m, f, p, s, n))
+        for family, masking in (*((family, "mixed") for family in families), ("svae", "none")):
+            name = f"{family}|{masking}|{seed}"
+            if options.only in name:
+                longest = options.steps or steps
+                store.make(name, lambda m=made, f=family, p=masking, s=seed, n=longest: _one(m, f, p, s, n))
 
 
 def _one(made: Simulation, family: str, masking: str, seed: int, steps: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from svae_cli.config import (
     ObjectiveKind,
     PosteriorKind,
     Preset,
+    PriorUpdate,
     RecognitionKind,
     ResidualKind,
     Settings,
@@ -84,6 +85,9 @@ class Fitting:
     prior_learning_rate: Annotated[
         float, typer.Option("--prior-learning-rate", help="Of the dynamics.", show_default=True)
     ] = Settings.prior_learning_rate
+    prior_update: Annotated[PriorUpdate, typer.Option("--prior-update", help="How the dynamics learn.")] = (
+        Settings.prior_update
+    )
     patience: Annotated[
         int, typer.Option("--patience", help="Rounds without improvement before stopping.", show_default=True)
     ] = Settings.patience

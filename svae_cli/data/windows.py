@@ -114,7 +114,7 @@ Made = TypeVar("Made")
 
 
 class Prefetched(Generic[Made]):
-    """What belongs to consecutive steps, each made while the one before is worked on.
+    """What belongs to consecutive steps, each made while the one before is worked on; the last one may be asked again.
 
     Args:
         make: gives what belongs to a step, as a function of the step alone.
@@ -124,12 +124,16 @@ class Prefetched(Generic[Made]):
         self._make = make
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="windows")
         self._next: tuple[int, Future[Made]] | None = None
+        self._last: tuple[int, Made] | None = None
 
     def of_step(self, step: int) -> Made:
         """What belongs to a step; the next one's is begun."""
+        if self._last is not None and self._last[0] == step:
+            return self._last[1]
         expected, future = self._next or (-1, None)
         made = future.result() if future is not None and expected == step else self._make(step)
         self._next = step + 1, self._pool.submit(self._make, step + 1)
+        self._last = step, made
         return made
 
 

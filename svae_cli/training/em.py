@@ -9,35 +9,30 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from svae_cli.data.windows import Batch, batches
-from svae_cli.inference import Posterior
-from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
-
-_RIDGE = 1e-4  # weight of a unit-variance pseudo-sample a state, relative to the number of samples
+from svae_cli.training.dynamics_update import (
+    RIDGE,
+    DynamicsStatistics,
+    dynamics_statistics,
+    fitted_dynamics,
+    moments,
+)
 
 
 class Statistics(eqx.Module):
-    """Expected sufficient statistics, summed over windows; z_t = (x_t, u_t, 1) and w_t = (x_t, 1).
+    """Expected sufficient statistics, summed over windows; w_t = (x_t, 1).
 
     Attributes:
-        initial: E[x_1], E[x_1 x_1'] and the number of windows.
-        now_now: sum of E[x_{t+1} x_{t+1}'].
-        now_then: sum of E[x_{t+1} z_t'].
-        then_then: sum of E[z_t z_t'].
-        transitions: number of steps summed.
+        dynamics: of the states among themselves.
         emission: per channel, sum over its observed steps of E[w w'].
         emission_value: per channel, sum of E[w] y.
         squares: per channel, sum of y^2.
         counts: per channel, number of observed steps.
     """
 
-    initial: tuple[Float[Array, " state"], Float[Array, "state state"], Float[Array, ""]]
-    now_now: Float[Array, "state state"]
-    now_then: Float[Array, "state regressor"]
-    then_then: Float[Array, "regressor regressor"]
-    transitions: Float[Array, ""]
+    dynamics: DynamicsStatistics
     emission: Float[Array, "channel w w"]
     emission_value: Float[Array, "channel w"]
     squares: Float[Array, " channel"]
@@ -74,34 +69,14 @@ def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -
 
 def _statistics(model: SVAE, values: Array, observed: Array, inputs: Array, steps: Array) -> Statistics:
     """Statistics of one window; steps beyond the series' end do not count."""
-    posterior = model.posterior(values, observed, inputs)
-    if not isinstance(posterior, Posterior):
-        raise TypeError(f"Expected exact recognition; got {type(posterior).__name__}")
-    mean, dtype = posterior.means, values.dtype
-    second = posterior.covariances + mean[:, :, None] * mean[:, None, :]
-    cross = jnp.swapaxes(posterior.cross_covariances, 1, 2) + mean[1:, :, None] * mean[:-1, None, :]
-    inside = (jnp.arange(1, len(mean)) < steps).astype(dtype)
-    known = jnp.concatenate([inputs[:-1], jnp.ones((len(mean) - 1, 1), dtype)], axis=1)
-    mixed = mean[:-1, :, None] * known[:, None, :]
-    then_then = jnp.concatenate(
-        [
-            jnp.concatenate([second[:-1], mixed], axis=2),
-            jnp.concatenate([jnp.swapaxes(mixed, 1, 2), known[:, :, None] * known[:, None, :]], axis=2),
-        ],
-        axis=1,
-    )
-    now_then = jnp.concatenate([cross, mean[1:, :, None] * known[:, None, :]], axis=2)
+    found = moments(model.posterior(values, observed, inputs))
+    mean, second, dtype = found.means, found.second, values.dtype
     ones = jnp.ones((len(mean), 1), dtype)
     with_one = jnp.concatenate([mean, ones], axis=1)
     regressor = jnp.concatenate([jnp.concatenate([second, mean[:, :, None]], axis=2), with_one[:, None, :]], axis=1)
     seen = observed.astype(dtype)
-    present = (steps > 0).astype(dtype)
     return Statistics(
-        initial=(present * mean[0], present * second[0], present),
-        now_now=jnp.tensordot(inside, second[1:], axes=1),
-        now_then=jnp.tensordot(inside, now_then, axes=1),
-        then_then=jnp.tensordot(inside, then_then, axes=1),
-        transitions=jnp.sum(inside),
+        dynamics=dynamics_statistics(found, inputs, steps),
         emission=jnp.tensordot(seen.T, regressor, axes=1),
         emission_value=(seen * values).T @ with_one,
         squares=jnp.sum(jnp.where(observed, values, 0.0) ** 2, axis=0),
@@ -114,14 +89,7 @@ def _maximization(model: SVAE, s: Any) -> SVAE:
     dtype = model.decoder.loadings.dtype
     dim = model.dynamics.latent_dim
     as_array = lambda a: jnp.asarray(a, dtype)  # noqa: E731
-    ridge = _RIDGE * (1 + s.transitions) * np.eye(len(s.then_then))
-    ridge[dim:, dim:] *= 1e-3
-    weights = np.linalg.solve(s.then_then + ridge, s.now_then.T).T
-    noise = s.now_now - weights @ s.now_then.T - s.now_then @ weights.T + weights @ s.then_then @ weights.T
-    noise = _positive(noise / np.maximum(s.transitions, 1.0), _RIDGE)
-    first, second, count = s.initial
-    first = first / count
-    emission = s.emission + _RIDGE * (1 + s.counts)[:, None, None] * np.eye(dim + 1) * np.r_[np.ones(dim), 1e-3]
+    emission = s.emission + RIDGE * (1 + s.counts)[:, None, None] * np.eye(dim + 1) * np.r_[np.ones(dim), 1e-3]
     coefficients = np.linalg.solve(emission, s.emission_value[..., None])[..., 0]
     error = (
         s.squares
@@ -129,25 +97,13 @@ def _maximization(model: SVAE, s: Any) -> SVAE:
         + np.einsum("dw,dwv,dv->d", coefficients, s.emission, coefficients)
     )
     variance = np.maximum((error + 2 * NOISE_FLOOR) / (s.counts + 2), NOISE_FLOOR)
-    dynamics = Dynamics.from_moments(
-        initial_mean=first,
-        initial_cov=_positive(second / count - np.outer(first, first), 1e-3),
-        transition=weights[:, :dim],
-        bias=weights[:, -1],
-        input_matrix=weights[:, dim:-1],
-        noise_cov=noise,
-        dtype=dtype,
-        stable=model.dynamics.stable,
-    )
     return eqx.tree_at(
         lambda m: (m.dynamics, m.decoder.loadings, m.decoder.offset, m.likelihood.log_variance),
         model,
-        (dynamics, as_array(coefficients[:, :dim]), as_array(coefficients[:, dim]), as_array(np.log(variance))),
+        (
+            fitted_dynamics(s.dynamics, model.dynamics),
+            as_array(coefficients[:, :dim]),
+            as_array(coefficients[:, dim]),
+            as_array(np.log(variance)),
+        ),
     )
-
-
-def _positive(matrix: Any, floor: float) -> np.ndarray:
-    """The nearest symmetric matrix whose eigenvalues are at least ``floor`` times its largest, and 1e-6."""
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    values = np.maximum(values, max(floor * values[-1] * 1e-2, 1e-6))
-    return (vectors * values) @ vectors.T

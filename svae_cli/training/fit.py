@@ -4,7 +4,8 @@ Three stages, each starting where the one before ended:
 
     em        EM on the linear-Gaussian model, from the closed-form start
     linear    Adam on the exact marginal likelihood of the linear-Gaussian model
-    full      Adam on the masked objective of the full model, validated as it goes; the best model is kept
+    full      Adam on the masked objective of the full model, validated as it goes; the best model is kept. The
+              dynamics may follow the states' expected statistics instead
 
 Every random choice is a function of (seed, stage, step), so a state is all that is needed to go on exactly.
 """
@@ -26,9 +27,10 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.levels import with_unit_roots
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
+from svae_cli.training.dynamics_update import Stepping
 from svae_cli.training.em import em_step
 from svae_cli.training.linear_start import linear_start
-from svae_cli.training.optimizer import Objective, Optimizer, linear_optimizer, masked_optimizer
+from svae_cli.training.optimizer import Objective, linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
 from svae_cli.training.residual_start import residual_start
 from svae_cli.training.season_start import season_start
@@ -273,7 +275,7 @@ def _run_full(state: TrainState, clock: _Clock) -> Iterator[Progress]:
 
 
 def _descend(
-    state: TrainState, clock: _Clock, optimizer: Optimizer, as_full: Callable[[SVAE], SVAE]
+    state: TrainState, clock: _Clock, optimizer: Stepping, as_full: Callable[[SVAE], SVAE]
 ) -> Generator[Progress, None, TrainState]:
     """Steps with validation rounds between, until the stage's steps, its patience or the time is used up."""
     plan = state.plan

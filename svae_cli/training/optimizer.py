@@ -17,6 +17,7 @@ from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import summed_gradients
+from svae_cli.training.dynamics_update import ClosedFormDynamics, Stepping
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
 
@@ -85,12 +86,16 @@ class Optimizer:
 
     def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
-        batch, hidden, groups = self._drawn.of_step(step)
+        batch, hidden, groups = self.drawn(step)
         leaves, structure = jax.tree.flatten((model, arrays))
         data = (batch.values, batch.observed, batch.inputs, hidden, np.asarray(step))
         leaves, value = self._jitted(leaves, data, structure=structure, groups=groups)
         model, arrays = jax.tree.unflatten(structure, leaves)
         return model, arrays, float(value)
+
+    def drawn(self, step: int) -> tuple[Batch, np.ndarray, int]:
+        """What the step learns from: a batch, what is hidden of it, and how many groups of alike windows it has."""
+        return self._drawn.of_step(step)
 
     def _draw(self, step: int) -> tuple[Batch, np.ndarray, int]:
         """(batch, what is hidden of it, groups of alike windows) that belong to a step."""
@@ -164,9 +169,10 @@ def linear_optimizer(plan: Plan) -> Optimizer:
     )
 
 
-def masked_optimizer(plan: Plan) -> Optimizer:
+def masked_optimizer(plan: Plan) -> Stepping:
     """The masked objective of the full model: the bound, or the predictive density of what is hidden."""
     settings = plan.settings
+    by_gradient = settings.prior_update == "gradient"
 
     def predictive(model, values, observed, inputs, hidden, key, step):
         return hidden_log_density(model, values, observed, inputs, hidden, key)
@@ -178,11 +184,13 @@ def masked_optimizer(plan: Plan) -> Optimizer:
 
     def trainable(model):
         learned = jax.tree.map(eqx.is_inexact_array, model)
-        if settings.noise is None:
-            return learned
-        return eqx.tree_at(lambda m: m.likelihood, learned, jax.tree.map(lambda _: False, model.likelihood))
+        if settings.noise is not None:
+            learned = eqx.tree_at(lambda m: m.likelihood, learned, jax.tree.map(lambda _: False, model.likelihood))
+        if not by_gradient:
+            learned = eqx.tree_at(lambda m: m.dynamics, learned, jax.tree.map(lambda _: False, model.dynamics))
+        return learned
 
-    return Optimizer(
+    optimizer = Optimizer(
         plan,
         *((bound, _observed) if settings.objective == "elbo" else (predictive, jnp.logical_and)),
         steps=plan.sizes.full_steps,
@@ -190,6 +198,10 @@ def masked_optimizer(plan: Plan) -> Optimizer:
         trainable=trainable,
         hiding=True,
     )
+    if by_gradient:
+        return optimizer
+    sizes = {"latent_dim": plan.sizes.latent_dim, "n_inputs": plan.data.n_inputs}
+    return ClosedFormDynamics(optimizer, optimizer.drawn, **sizes, seed=settings.seed)
 
 
 def _observed(observed: Array, hidden: Array) -> Array:

@@ -311,13 +311,13 @@ def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *
     if "conv" in (settings.recognition, settings.decoder) and not frames:
         raise UsageError("the steps are not frames, so nothing can be convolved", hint="mlp or linear networks")
     if settings.objective == "auto":
-        objective = "predictive" if settings.posterior == "svae" else "elbo"
+        objective, why = "predictive", "the log predictive density of hidden values"
+        if settings.posterior != "svae":
+            objective, why = "elbo", f"what a posterior by networks alone, {settings.posterior}, is trained with"
+        elif settings.prior_update == "closed-form":
+            objective, why = "elbo", "what closed-form updates of the dynamics raise"
         settings = settings.changed(objective=objective)
-        choices["objective"] = (
-            "predictive: the log predictive density of hidden values"
-            if objective == "predictive"
-            else f"elbo: what a posterior by networks alone, {settings.posterior}, is trained with"
-        )
+        choices["objective"] = f"{objective}: {why}"
     if settings.mask_pattern == "auto":
         settings = settings.changed(mask_pattern="mixed")
         choices["mask_pattern"] = f"mixed, about {settings.mask_rate:.0%} hidden: points, windows, channels and tails"
