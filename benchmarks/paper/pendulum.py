@@ -1,4 +1,4 @@
-"""A pendulum seen as noisy frames: what the latents know, and how far the model sees, with and without masking."""
+"""A pendulum seen as noisy frames: what the latents know, how far the model sees and how it fills missing frames."""
 
 import argparse
 from dataclasses import replace
@@ -65,6 +65,7 @@ def _one(made: Simulation, family: str, masking: str, seed: int, steps: int) -> 
     return {
         **_decoded(trained.fitted, made, values, cut),
         **_ahead(trained.fitted, values[cut : cut + 20]),
+        **_filled(trained.fitted, values[cut : cut + 20]),
         "curve": trained.curve,
         "seconds": round(trained.seconds, 1),
         "failure": trained.failure,
@@ -87,25 +88,71 @@ def _decoded(fitted: FittedModel, made: Simulation, values: np.ndarray, cut: int
 
 def _ahead(fitted: FittedModel, values: np.ndarray) -> dict[str, Any]:
     """E_q[log p(frame)] per pixel in the data's units after the first 50 frames, by horizon."""
+    visible = np.broadcast_to(np.arange(values.shape[1]) < _SEEN, values.shape[:2])
+    found, _ = _scored(fitted, values, visible, slice(_SEEN, None))
+    return {"ahead": found.mean(axis=0).tolist()}
+
+
+def _filled(fitted: FittedModel, values: np.ndarray) -> dict[str, float]:
+    """Missing frames: E_q[log p] per pixel, and the root mean square error beside that of straight lines in time."""
+    scores = {}
+    for kind, hidden in missing_frames(*values.shape[:2]).items():
+        log_prob, squares = _scored(fitted, values, ~hidden, slice(None))
+        lines = np.stack([_line(series, gone) for series, gone in zip(values, hidden, strict=True)])
+        scores[f"{kind}_log_prob"] = float(log_prob[hidden].mean())
+        scores[f"{kind}_rmse"] = float(np.sqrt(squares[hidden].mean()))
+        scores[f"{kind}_line_rmse"] = float(np.sqrt(np.square(lines - values)[hidden].mean()))
+    return scores
+
+
+def missing_frames(count: int, steps: int) -> dict[str, np.ndarray]:
+    """What is missing (series, time): half of all frames one by one, or 20 in a row; the ends stay."""
+    scattered = np.random.default_rng(0).random((count, steps)) < 0.5
+    scattered[:, [0, -1]] = False
+    row = np.zeros_like(scattered)
+    row[:, steps // 2 - 10 : steps // 2 + 10] = True
+    return {"half": scattered, "row": row}
+
+
+def _line(series: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    step = np.arange(len(series))
+    return np.stack([np.interp(step, step[~gone], pixel[~gone]) for pixel in series.T], axis=1)
+
+
+def _scored(
+    fitted: FittedModel, values: np.ndarray, visible: np.ndarray, steps: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """E_q[log p] of each frame a pixel, and the mean square error of the mean over paths, both in the data's units.
+
+    Args:
+        fitted: the model.
+        values: (series, time, pixel).
+        visible: (series, time).
+        steps: which frames are scored.
+    """
     seen, observed, inputs = model_inputs(fitted, values)
-    visible = observed & (jnp.arange(values.shape[1]) < _SEEN)[None, :, None]
+    shown = observed & jnp.asarray(visible)[:, :, None]
+    scale = jnp.asarray(fitted.scaler.std, seen.dtype)
 
     @eqx.filter_jit
     def score(model, v, o, u, keys):
         def one(row):
             frames, shown, known, key = row
-            states = model.posterior(frames, shown, known).sample(key, _PATHS)[:, _SEEN:]
+            states = model.posterior(frames, shown, known).sample(key, _PATHS)[:, steps]
 
             def path(state):
-                return jnp.mean(model.likelihood.log_prob(frames[_SEEN:], jax.vmap(model.decoder)(state)), axis=-1)
+                decoded = jax.vmap(model.decoder)(state)
+                return jnp.mean(model.likelihood.log_prob(frames[steps], decoded), axis=-1), decoded
 
-            return jnp.mean(jax.lax.map(path, states), axis=0)
+            log_prob, decoded = jax.lax.map(path, states)
+            error = scale * (jnp.mean(decoded, axis=0) - frames[steps])
+            return jnp.mean(log_prob, axis=0), jnp.mean(error**2, axis=-1)
 
         return jax.lax.map(one, (v, o, u, keys))
 
-    found = np.asarray(score(fitted.model, seen, visible, inputs, jax.random.split(jax.random.key(0), len(values))))
-    by_horizon = found.mean(axis=0) - float(np.mean(np.log(fitted.scaler.std)))
-    return {"ahead": by_horizon.tolist()}
+    keys = jax.random.split(jax.random.key(0), len(values))
+    log_prob, squares = (np.asarray(a, np.float64) for a in score(fitted.model, seen, shown, inputs, keys))
+    return log_prob - float(np.mean(np.log(fitted.scaler.std))), squares
 
 
 def table(runs: dict[str, dict[str, Any]]) -> str:
@@ -115,4 +162,17 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
         scores = [spread([run["ahead"][h - 1] for run in found]) for h in _HORIZONS]
         decoded = [spread([run[k] for run in found]) for k in ("angle_r2", "velocity_r2")]
         rows.append([*name.split("|"), *decoded, *scores, spread([run["seconds"] for run in found], 0)])
+    return markdown(head, rows) + "\n\n" + _filled_table(runs)
+
+
+def _filled_table(runs: dict[str, dict[str, Any]]) -> str:
+    columns = [f"{kind}_{score}" for kind in missing_frames(1, 1) for score in ("log_prob", "rmse", "line_rmse")]
+    head = ["posterior", "masking"]
+    for kind in ("every second frame missing", "20 in a row missing"):
+        head += [f"{kind}: log p", "RMSE", "RMSE of straight lines"]
+    filled = {name: run for name, run in runs.items() if columns[0] in run}
+    rows = [
+        [*name.split("|"), *(spread([run[column] for run in found]) for column in columns)]
+        for name, found in grouped(filled).items()
+    ]
     return markdown(head, rows)
