@@ -25,6 +25,7 @@ from benchmarks.paper.common import (
     markdown,
     model_inputs,
     spread,
+    steps_in,
     train,
 )
 from benchmarks.paper.store import Store
