@@ -1,7 +1,7 @@
 """Synthetic linear dynamical systems: the bound against the exact likelihood, the posterior against the true one.
 
 All families share the linear decoder, the prior and a start from nothing, so that models are learned here. "svae,
-linear start" is what ``svae train`` does; "svae, closed form" refits the dynamics to the states' expected statistics.
+linear start" begins as ``svae train`` does; "svae, closed form" refits the dynamics to the states' expected statistics.
 The decoder's states are known up to a linear map only, so posteriors are compared as distributions of C x + d, the
 noise-free observations.
 """

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from svae_cli.data.windows import Batch, batches
+from svae_cli.inference import Posterior
 from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
@@ -69,7 +70,10 @@ def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -
 
 def _statistics(model: SVAE, values: Array, observed: Array, inputs: Array, steps: Array) -> Statistics:
     """Statistics of one window; steps beyond the series' end do not count."""
-    found = moments(model.posterior(values, observed, inputs))
+    posterior = model.posterior(values, observed, inputs)
+    if not isinstance(posterior, Posterior):
+        raise TypeError(f"Expected exact recognition; got {type(posterior).__name__}")
+    found = moments(posterior)
     mean, second, dtype = found.means, found.second, values.dtype
     ones = jnp.ones((len(mean), 1), dtype)
     with_one = jnp.concatenate([mean, ones], axis=1)
