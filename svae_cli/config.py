@@ -13,6 +13,7 @@ PosteriorKind = Literal["svae", "rnn-mf", "rnn-ar-linear", "rnn-ar", "tcn"]
 MaskPattern = Literal["auto", "none", "mixed", "window", "point", "channel", "tail"]
 SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
+TransformKind = Literal["auto", "power", "none"]
 StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
 PriorUpdate = Literal["gradient", "closed-form"]
@@ -58,6 +59,8 @@ class Settings:
             channel.
         start: "linear" begins with the best linear-Gaussian model, "random" with nothing.
         standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
+        transform: "power" bends skewed channels by Yeo and Johnson's transform, each as far as the data ask for it, so
+            that noise is of one size at every level; "auto" does so for series with Gaussian noise of unknown size.
         val_fraction: share of the data held out to choose the stopping time.
         split: hold out whole series, or stretches in time of each (of a short series its last part).
         clip_norm: gradients with a larger global norm are scaled down to it.
@@ -93,6 +96,7 @@ class Settings:
     noise: float | None = None
     start: StartKind = "linear"
     standardize: Standardization = "channel"
+    transform: TransformKind = "auto"
     val_fraction: float = 0.1
     split: SplitKind = "auto"
     clip_norm: float = 10.0
@@ -103,12 +107,30 @@ class Settings:
     time_limit: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_numbers()
+        self._check_posterior()
+        self._check_noise()
+
+    def _check_numbers(self) -> None:
         for name in ("latent_dim", "window", "batch_size", "epochs", "linear_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} is {value}; expected 1 or more")
         if not all(width >= 1 for width in self.hidden):
             raise UsageError(f"--hidden is {','.join(map(str, self.hidden))}; expected widths of 1 or more")
+        if "conv" in (self.recognition, self.decoder) and not self.hidden:
+            raise UsageError("convolutional networks need a width; --hidden is empty")
+        if self.season is not None and (self.season < 0 or self.season == 1):
+            raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
+        if not 0 <= self.mask_rate < 1:
+            raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(f"--val-fraction is {self.val_fraction}; expected between 0 and 1")
+        for name in ("learning_rate", "prior_learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{_flag(name)} is {getattr(self, name)}; expected more than 0")
+
+    def _check_posterior(self) -> None:
         if self.posterior != "svae" and not self.hidden:
             raise UsageError(f"--posterior {self.posterior} needs a width; --hidden is empty")
         if self.posterior != "svae" and self.objective == "predictive":
@@ -121,28 +143,29 @@ class Settings:
                 "closed-form updates of the dynamics raise the bound, not the predictive objective",
                 hint="--objective elbo, or --prior-update gradient",
             )
-        if self.season is not None and (self.season < 0 or self.season == 1):
-            raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
         by_bound = self.objective == "elbo" or self.prior_update == "closed-form"
         for asked, what, hint in (
             (self.residual_chains == "on", "residual chains need", "--residual-chains off"),
             (bool(self.season), "the memory of a season needs", "--season 0"),
         ):
-            if asked and (self.posterior != "svae" or by_bound or self.likelihood not in ("auto", "gaussian")):
+            if asked and (self.posterior != "svae" or by_bound or not self._may_be_gaussian):
                 raise UsageError(f"{what} Gaussian noise, the svae posterior and the predictive objective", hint=hint)
-        if "conv" in (self.recognition, self.decoder) and not self.hidden:
-            raise UsageError("convolutional networks need a width; --hidden is empty")
-        if not 0 <= self.mask_rate < 1:
-            raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
-        if not 0 < self.val_fraction < 1:
-            raise UsageError(f"--val-fraction is {self.val_fraction}; expected between 0 and 1")
+
+    def _check_noise(self) -> None:
         if self.noise is not None and not self.noise > 0:
             raise UsageError(f"--noise is {self.noise}; expected more than 0")
-        if self.noise is not None and self.likelihood not in ("auto", "gaussian"):
+        if self.noise is not None and not self._may_be_gaussian:
             raise UsageError(f"--noise is of Gaussian observations; the likelihood is {self.likelihood}")
-        for name in ("learning_rate", "prior_learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{_flag(name)} is {getattr(self, name)}; expected more than 0")
+        fixed = self.standardize == "none" or self.noise is not None
+        if self.transform == "power" and (fixed or not self._may_be_gaussian):
+            raise UsageError(
+                "a power transform needs standardised channels with Gaussian noise that is learned",
+                hint="--transform none",
+            )
+
+    @property
+    def _may_be_gaussian(self) -> bool:
+        return self.likelihood in ("auto", "gaussian")
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values, as the model file and ``--json`` show it."""

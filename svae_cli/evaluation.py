@@ -261,7 +261,7 @@ class _Asking:
         return prediction.whole(found)
 
     def _levels(self) -> tuple[float, ...]:
-        return () if self.fitted.settings.likelihood == "gaussian" else tuple(metrics.LEVELS.tolist())
+        return () if self.fitted.is_gaussian else tuple(metrics.LEVELS.tolist())
 
     def _reference(self, known: tuple[str, ...]) -> Reference:
         asked = known if self.options.baselines is None else tuple(m for m in known if m in self.options.baselines)

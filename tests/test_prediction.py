@@ -1,6 +1,6 @@
 """Answers of a model with known parameters: units, gaps, horizons, batches."""
 
-import dataclasses
+from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from svae_cli import prediction
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import SeriesSet
+from svae_cli.data.warp import Warp
 from svae_cli.errors import DataError, ModelError, UsageError
 from svae_cli.models.build import full_model
 from svae_cli.models.fitted import FittedModel
@@ -22,6 +23,7 @@ from tests.models.test_exactness import joint_observation, random_model
 # Exactly the model's answers; what the self-check makes of them is tested in training/test_self_check.py.
 impute = partial(prediction.impute, self_check=False)
 SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
+WARP = Warp(np.array([0.2, 1.0]), -np.full(2, 9.0), np.full(2, 9.0), np.array([0.1, 0.0]), np.array([0.8, 1.0]))
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
 
 
@@ -167,6 +169,23 @@ def test_counts_have_whole_quantiles_and_positive_means():
     assert np.array_equal(found.samples, np.round(found.samples))
 
 
+def test_a_power_transform_carries_quantiles_moments_and_paths_over(fitted):
+    """Model units are Gaussian: quantiles are theirs, bent; moments and joint paths must agree with them."""
+    bent = replace(fitted, scaler=replace(SCALER, warp=WARP))
+    data = series(30)
+    flat = SeriesSet.from_arrays([bent.scaler.to_data(SCALER.to_model(data.read(0)))])
+    levels = tuple(np.linspace(0.005, 0.995, 100))
+    ours = next(impute(bent, flat, quantiles=levels, samples=4000))
+    plain = next(impute(fitted, data, quantiles=levels))
+    gap = ~plain.observed
+    expected = bent.scaler.to_data(SCALER.to_model(np.moveaxis(plain.quantiles, -1, 0)))
+    np.testing.assert_allclose(np.moveaxis(ours.quantiles, -1, 0)[:, gap], expected[:, gap], rtol=1e-5)
+    np.testing.assert_array_equal(ours.values[ours.observed], flat.read(0)[ours.observed])
+    error = 6 * ours.std[gap] / 4000**0.5
+    assert (np.abs(ours.samples.mean(axis=0) - ours.mean)[gap] < error).all()
+    np.testing.assert_allclose(ours.samples.std(axis=0)[gap], ours.std[gap], rtol=0.15)
+
+
 def test_drawn_series_have_the_marginal_moments(fitted):
     drawn = prediction.sample(fitted, steps=3, count=4000)
     mean, cov = joint_observation(fitted.model, 3)
@@ -267,7 +286,7 @@ def test_sample_paths_with_residual_chains_have_the_predictive_moments_and_join_
     error = 6 * found.std / np.sqrt(4000)
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
-    white = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, residual=None))
+    white = replace(fitted, model=replace(fitted.model, residual=None))
     (without,) = prediction.whole(prediction.forecast(white, data, horizon=12, samples=4000))
 
     def neighbours(samples):
@@ -288,7 +307,7 @@ def test_sample_paths_with_a_season_have_the_predictive_moments(in_pieces, reque
     (found,) = prediction.whole(prediction.forecast(fitted, data, horizon=12, samples=4000))
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < 6 * found.std / np.sqrt(4000))
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
-    without = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, season=None))
+    without = replace(fitted, model=replace(fitted.model, season=None))
     (plain,) = prediction.whole(prediction.forecast(without, data, horizon=12))
     assert np.all(found.std < plain.std)
     assert not np.allclose(found.mean, plain.mean)
@@ -296,6 +315,6 @@ def test_sample_paths_with_a_season_have_the_predictive_moments(in_pieces, reque
 
 def test_drawn_series_have_lasting_residuals():
     fitted = make_fitted(residual_chains="on")
-    white = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, residual=None))
+    white = replace(fitted, model=replace(fitted.model, residual=None))
     drawn, without = (SCALER.to_model(prediction.sample(f, steps=6, count=20_000)) for f in (fitted, white))
     np.testing.assert_allclose(drawn.var(axis=(0, 1)), without.var(axis=(0, 1)), rtol=0.03)

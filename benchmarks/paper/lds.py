@@ -109,6 +109,7 @@ def _one(
         recognition="linear",
         decoder="linear",
         likelihood="gaussian",
+        transform="none",
         objective="elbo",
         mask_pattern="none",
         start="random",

@@ -51,6 +51,7 @@ def _one(made: Simulation, family: str, masking: str, seed: int, steps: int) -> 
         decoder="conv",
         likelihood="gaussian",
         noise=_NOISE,
+        transform="none",
         objective="elbo",
         mask_pattern=masking,
         mask_rate=0.3,

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.tasks.problems import Problem, Question
 from benchmarks.tasks.scoring import score
-from svae_cli import prediction
+from svae_cli import metrics, prediction
 from svae_cli.config import Settings
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "long-window": {"window": 336},
     "no-chains": {"residual_chains": "off"},
     "no-season": {"season": 0},
+    "no-transform": {"transform": "none"},
 }
 """Settings that differ from the defaults, by the name of the variant."""
 
@@ -55,10 +56,12 @@ def _train(problem: Problem, settings: Settings) -> FittedModel:
 
 
 def _ask(fitted: FittedModel, question: Question, seed: int) -> dict[str, float]:
+    levels = () if fitted.is_gaussian or question.kind == "spikes" else tuple(metrics.LEVELS.tolist())
     if question.kind == "forecast":
         horizon = question.truth.shape[1]
-        answers = list(prediction.forecast(fitted, question.shown, horizon=horizon, seed=seed))
+        answers = list(prediction.forecast(fitted, question.shown, horizon=horizon, quantiles=levels, seed=seed))
     else:
-        answers = list(prediction.impute(fitted, question.shown, seed=seed))
+        answers = list(prediction.impute(fitted, question.shown, quantiles=levels, seed=seed))
     mean, std = (np.stack([getattr(p, name) for p in answers]).astype(np.float64) for name in ("mean", "std"))
-    return score(question, mean, std)
+    quantiles = [p.quantiles for p in answers if p.quantiles is not None]
+    return score(question, mean, std, np.stack(quantiles).astype(np.float64) if levels else None)

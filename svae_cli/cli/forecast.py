@@ -45,14 +45,15 @@ def command(
 ) -> None:
     """Predict the next steps of every series: mean and standard deviation, in the data's own units."""
     console = talking.console()
-    levels = parse_quantiles(quantiles)
+    asked_levels = parse_quantiles(quantiles)
     target, format = writing.target(stem=stem_of(data), suffix="forecast")
-    from svae_cli.cli.opening import input_paths, open_data, open_model
+    from svae_cli.cli.opening import input_paths, levels_of, open_data, open_model
     from svae_cli.files.atomic import check_target
 
     check_target(target, force=writing.force, inputs=input_paths(model, data))
     with open_data(data, reading, console) as series:
         fitted = open_model(model, computing)
+        levels = levels_of(fitted, asked_levels)
         from svae_cli import prediction
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results

@@ -60,25 +60,25 @@ def command(
     Observed values come back bit for bit.
     """
     console = talking.console()
-    levels = parse_quantiles(quantiles)
+    asked_levels = parse_quantiles(quantiles)
     target, format = writing.target(stem=stem_of(data), suffix="imputed")
-    from svae_cli.cli.opening import input_paths, open_data, open_model
+    from svae_cli.cli.opening import input_paths, levels_of, open_data, open_model
     from svae_cli.files.atomic import check_target
 
     check_target(target, force=writing.force, inputs=input_paths(model, data))
     with open_data(data, reading, console) as series:
         fitted = open_model(model, computing)
+        levels = levels_of(fitted, asked_levels)
         from svae_cli import prediction
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
         checked = _checked(fitted, series, self_check, console)
-        asked = {"samples": samples, "reconstruct": reconstruct, "latents": latents, "only_missing": only_missing}
-        asked["self_check"] = checked
+        asked = {"samples": samples, "reconstruct": reconstruct, "latents": latents, "self_check": checked}
         header = Header.like(
             "imputation",
             series,
-            settings={"command": "impute", **asked, "model": fitted.settings.to_json()},
+            settings={"command": "impute", "only_missing": only_missing, **asked, "model": fitted.settings.to_json()},
             quantiles=levels,
             seed=computing.seed,
             model_sha256=sha256_of(model),
@@ -87,10 +87,7 @@ def command(
             fitted,
             series,
             quantiles=levels,
-            samples=samples,
-            reconstruct=reconstruct,
-            latents=latents,
-            self_check=checked,
+            **asked,
             seed=computing.seed,
             batch_size=computing.batch_size,
         )

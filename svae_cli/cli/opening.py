@@ -43,6 +43,11 @@ def open_model(path: Path, computing: Computing) -> "FittedModel":
     return load_model(path)
 
 
+def levels_of(fitted: "FittedModel", asked: tuple[float, ...]) -> tuple[float, ...]:
+    """The quantiles that were asked for; without any, a 90 % interval where mean and std do not say it all."""
+    return asked if asked or fitted.is_gaussian else (0.05, 0.5, 0.95)
+
+
 def input_paths(*specs: str | Path) -> list[Path]:
     """The files behind what was named, which no output may replace."""
     from svae_cli.files.readers import split_spec

@@ -26,7 +26,8 @@ OutPath = Annotated[
     Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write; - is standard output.")
 ]
 Quantiles = Annotated[
-    str | None, typer.Option("--quantiles", metavar="Q,Q,...", help="Predictive quantiles, such as 0.05,0.5,0.95.")
+    str | None,
+    typer.Option("--quantiles", metavar="Q,Q,...", help="Default 0.05,0.5,0.95 where predictions are not Gaussian."),
 ]
 Samples = Annotated[int, typer.Option("--samples", min=0, help="Joint sample paths over time and channels.")]
 

@@ -31,6 +31,7 @@ from svae_cli.config import (
     SplitKind,
     Standardization,
     StartKind,
+    TransformKind,
 )
 
 SHORT = "Fit a model."
@@ -105,6 +106,9 @@ class Fitting:
     )
     standardize: Annotated[Standardization, typer.Option("--standardize", help="Scale each channel, or none.")] = (
         Settings.standardize
+    )
+    transform: Annotated[TransformKind, typer.Option("--transform", help="Bend skewed channels, or none.")] = (
+        Settings.transform
     )
     val_fraction: Annotated[
         float, typer.Option("--val-fraction", help="Share held out to stop in time.", show_default=True)

@@ -1,40 +1,57 @@
 """Scaler: the per-channel change of units between the data's own and the model's."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from svae_cli.data.series import SeriesSet
+from svae_cli.data.warp import Warp, choose_warp
 from svae_cli.errors import DataError
 
 _BLOCK = 65536  # steps read at once, so that a file larger than memory can be measured
 _CONSTANT = 1e-9  # a spread below this share of the mean is rounding; small units alone (1e-12 A) are not
+_PIECES = 64  # that the warp is chosen by
+_PIECE = 256  # steps
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Model units are ``(value - mean) / std``.
+    """Model units are ``(value - mean) / std``, bent where channels are skewed.
 
     Attributes:
         mean: in the data's units.
         std: in the data's units, positive.
+        warp: from standardised values to model units; None if they are the same.
     """
 
     mean: Float[np.ndarray, " channel"]
     std: Float[np.ndarray, " channel"]
+    warp: Warp | None = None
 
     def to_model(self, values: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
         """The data's units to the model's; NaN stays NaN."""
-        return (values - self.mean) / self.std
+        standard = (values - self.mean) / self.std
+        return standard if self.warp is None else self.warp.forward(standard)
 
     def to_data(self, values: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
-        """The model's units to the data's."""
-        return values * self.std + self.mean
+        """The model's units to the data's: of values, sample paths and quantiles."""
+        standard = values if self.warp is None else self.warp.inverse(values)
+        return standard * self.std + self.mean
 
-    def spread_to_data(self, std: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
-        """A standard deviation from the model's units to the data's."""
-        return std * self.std
+    def moments_to_data(
+        self, mean: Float[np.ndarray, "*n channel"], std: Float[np.ndarray, "*n channel"]
+    ) -> tuple[Float[np.ndarray, "*n channel"], Float[np.ndarray, "*n channel"]]:
+        """Means and standard deviations of Gaussians in the model's units to those in the data's."""
+        if self.warp is not None:
+            mean, std = self.warp.moments(mean, std)
+        return mean * self.std + self.mean, std * self.std
+
+    def warped(self, data: SeriesSet) -> "Scaler":
+        """The same with the warp that goes with the data, chosen by up to 64 stretches of 256 steps."""
+        pieces = [(piece - self.mean) / self.std for piece in _stretches(data)]
+        return replace(self, warp=choose_warp(pieces))
 
     @classmethod
     def identity(cls, n_channels: int) -> "Scaler":
@@ -79,7 +96,19 @@ class Scaler:
         return cls(mean=mean, std=np.where(std > _CONSTANT * np.abs(mean), std, 1.0))
 
 
-def _blocks(data: SeriesSet):
+def _stretches(data: SeriesSet) -> Iterator[Float[np.ndarray, "time channel"]]:
+    """Stretches spread over the series, or all there is if that is less."""
+    ends = np.cumsum(data.lengths)
+    if ends[-1] <= _PIECES * _PIECE:
+        yield from (data.read(i).astype(np.float64) for i in range(len(data)))
+        return
+    for at in np.linspace(0, ends[-1], _PIECES, endpoint=False).astype(int):
+        index = int(np.searchsorted(ends, at, side="right"))
+        start = int(at - ends[index] + data.lengths[index])
+        yield data.read(index, start, min(start + _PIECE, data.lengths[index])).astype(np.float64)
+
+
+def _blocks(data: SeriesSet) -> Iterator[Float[np.ndarray, "time channel"]]:
     for i, length in enumerate(data.lengths):
         for start in range(0, length, _BLOCK):
             yield data.read(i, start, min(start + _BLOCK, length)).astype(np.float64)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from svae_cli import __version__
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import TimeAxis
+from svae_cli.data.warp import Warp
 from svae_cli.errors import ModelError, UsageError
 from svae_cli.files import safe
 
 FORMAT = "svae-model-1"
 PARAMS = "params"
+_WARP = "scaler/warp"
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -65,6 +67,9 @@ def write_header(file: h5py.File, header: ModelHeader) -> None:
     file.create_dataset("channel_shape", data=np.array(header.channel_shape, np.int64))
     file.create_dataset("scaler/mean", data=np.asarray(header.scaler.mean, np.float64))
     file.create_dataset("scaler/std", data=np.asarray(header.scaler.std, np.float64))
+    if header.scaler.warp is not None:
+        for name, values in asdict(header.scaler.warp).items():
+            file.create_dataset(f"{_WARP}/{name}", data=np.asarray(values, np.float64))
     file.create_dataset("training/choices", data=json.dumps(header.choices), dtype=_TEXT)
     file.create_dataset("training/split", data=json.dumps(header.split), dtype=_TEXT)
     _write_history(file.create_group("training/history"), header.history)
@@ -99,19 +104,32 @@ def header_of(file: h5py.File, where: str) -> ModelHeader:
     sizes = {len(names["units"]), len(mean), len(std), int(np.prod(shape)) if shape else width}
     if sizes != {width} or not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise ModelError(f"{width} channels, but units or scaler do not fit them", where=where, hint="train it again")
+    settings, warp = _settings(file, where), _warp(file, width, where)
+    if (settings.transform == "power") != (warp is not None):
+        raise ModelError("its settings and its scaler disagree on a transform", where=where, hint="train it again")
     return ModelHeader(
-        settings=_settings(file, where),
+        settings=settings,
         channels=names["channels"],
         units=names["units"],
         channel_shape=shape,
         inputs=names["inputs"],
-        scaler=Scaler(mean=mean, std=std),
+        scaler=Scaler(mean=mean, std=std, warp=warp),
         choices=_json(_text(file, "training/choices", where), dict, where),
         history=_history(file, where),
         split=_json(_text(file, "training/split", where), dict, where),
         fingerprint=str(safe.attribute(file, "fingerprint") or ""),
         time=_time(file, where),
     )
+
+
+def _warp(file: h5py.File, width: int, where: str) -> Warp | None:
+    if not isinstance(safe.follow(file, _WARP, error=ModelError), h5py.Group):
+        return None
+    warp = Warp(**{field.name: _numbers(file, f"{_WARP}/{field.name}", where) for field in fields(Warp)})
+    problem = warp.problem(width)
+    if problem:
+        raise ModelError(f"scaler/warp: {problem}", where=where, hint="train it again")
+    return warp
 
 
 def check_format(file: h5py.File, where: str) -> None:

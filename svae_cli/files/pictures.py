@@ -179,16 +179,27 @@ def _values(arrays: _Arrays, channels: int) -> list[Panel]:
     if mean is None:
         raise DataError("the result holds neither data nor mean", where=str(arrays.group.file.filename))
     x, names = arrays.times(len(mean)), arrays.names(mean.shape[1])
+    edges = _interval(arrays, mean, found["std"])
     panels = []
     for d in range(min(channels, mean.shape[1])):
         panel = Panel(names[d], x, mean=mean[:, d])
         if found["observed"] is not None and found["data"] is not None:
             panel = replace(panel, observed=np.where(found["observed"][:, d], found["data"][:, d], np.nan))
-        if found["std"] is not None:
-            reach = 1.6449 * found["std"][:, d]
-            panel = replace(panel, low=mean[:, d] - reach, high=mean[:, d] + reach)
+        if edges is not None:
+            panel = replace(panel, low=edges[0][:, d], high=edges[1][:, d])
         panels.append(panel)
     return panels
+
+
+def _interval(arrays: _Arrays, mean: np.ndarray, std: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Edges (time, channel) of the 90 % interval: by quantiles where the file has these, else of a Gaussian."""
+    levels, quantiles = safe.children(arrays.group.file).get("quantile"), arrays.get("quantiles")
+    if isinstance(levels, h5py.Dataset) and quantiles is not None and levels.shape == quantiles.shape[-1:]:
+        at = [np.flatnonzero(np.isclose(safe.read(levels), level)) for level in (0.05, 0.95)]
+        if all(len(where) for where in at):
+            low, high = (quantiles[..., int(where[0])].reshape(len(mean), -1) for where in at)
+            return low, high
+    return None if std is None else (mean - 1.6449 * std, mean + 1.6449 * std)
 
 
 def _flat(array: np.ndarray | None) -> np.ndarray | None:

@@ -42,6 +42,11 @@ class FittedModel:
     fingerprint: str = ""
     time: TimeAxis | None = None
 
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether predictions are Gaussian in the data's units, so that mean and std are the whole of them."""
+        return self.settings.likelihood == "gaussian" and self.scaler.warp is None
+
     def check_fits(self, data: SeriesSet) -> None:
         """Refuse data that the model was not made for.
 

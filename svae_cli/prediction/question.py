@@ -195,10 +195,12 @@ def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
         quantiles = np.moveaxis(scaler.to_data(np.moveaxis(quantiles, -1, 0)), 0, -1)
     if samples is not None:
         samples = scaler.to_data(np.moveaxis(samples, 1, 0))
-    empty = np.zeros((0, len(scaler.mean)))
+    mean = std = np.zeros((0, len(scaler.mean)))
+    if "mean" in up:
+        mean, std = scaler.moments_to_data(up["mean"], up["std"])
     return Answer(
-        mean=scaler.to_data(up["mean"]) if "mean" in up else empty,
-        std=scaler.spread_to_data(up["std"]) if "std" in up else empty,
+        mean=mean,
+        std=std,
         quantiles=quantiles,
         samples=samples,
         latent_mean=found.get("latent_mean"),

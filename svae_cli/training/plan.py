@@ -26,6 +26,7 @@ _COMPLETE = 0.999  # share of values observed, to count as without gaps
 _COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
 _NETWORK_STEPS = 500  # fewer carry no network
+_NETWORK_VALUES = 20_000  # about the parameters that two networks of 64, 64 have
 _FRAME_STATES = 12  # of frames, whose pixels say much the same
 _STRETCHES = 5
 _SHORTEST_STRETCH = 100  # steps
@@ -110,8 +111,8 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     train, held, split = (data, valid, {"kind": "given"}) if valid is not None else _split(data, settings, choices)
     if split["kind"] != "given":
         settings = settings.changed(split=split["kind"])
-    start_scaler = Scaler.measure(train)
     settings = _resolve_likelihood(settings, train, choices)
+    settings, start_scaler = _resolve_transform(settings, train, Scaler.measure(train), choices)
     raw = settings.standardize == "none" or settings.likelihood in ("poisson", "bernoulli")
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
@@ -214,6 +215,24 @@ def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, 
     return settings
 
 
+def _resolve_transform(
+    settings: Settings, data: SeriesSet, scaler: Scaler, choices: dict[str, str]
+) -> tuple[Settings, Scaler]:
+    """Bend skewed channels, where noise is Gaussian and its size not given in the data's units."""
+    fits = settings.likelihood == "gaussian" and settings.standardize == "channel" and settings.noise is None
+    if settings.transform == "none" or not fits or data.channel_shape:
+        return settings.changed(transform="none"), scaler
+    scaler = scaler.warped(data)
+    if scaler.warp is None:
+        return settings.changed(transform="none"), scaler
+    powers = scaler.warp.power[scaler.warp.bent]
+    choices["transform"] = (
+        f"power: {len(powers)} of {data.n_channels} channels move more at some levels than at others, "
+        f"powers {powers.min():g} to {powers.max():g}"
+    )
+    return settings.changed(transform="power"), scaler
+
+
 def _glimpse(data: SeriesSet) -> np.ndarray:
     """All values of the first 1024 steps of up to 64 series, spread over the set."""
     chosen = np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int))
@@ -278,7 +297,7 @@ def _resolve_sizes(
     settings = settings.changed(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
-    settings = _resolve_networks(settings, steps, choices, frames=bool(data.channel_shape))
+    settings = _resolve_networks(settings, data, choices)
     settings = _resolve_season(settings, data, periods, choices)
     return _resolve_residual(settings, data, choices), sizes, periods
 
@@ -299,9 +318,11 @@ def _latent_dim(data: SeriesSet, periods: tuple[float, ...], scaler: Scaler, *, 
     return int(min(max(4, wish) + 4 * len(periods), affordable, _MOST_STATES)), why
 
 
-def _resolve_networks(settings: Settings, steps: int, choices: dict[str, str], *, frames: bool) -> Settings:
-    kind = ("conv" if frames else "mlp") if steps >= _NETWORK_STEPS else "linear"
-    why = f"{kind}: {steps} {'frames' if frames else 'steps'} to learn from"
+def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+    steps, channels, frames = sum(data.lengths), data.n_channels, bool(data.channel_shape)
+    enough = steps >= _NETWORK_STEPS and (frames or steps * channels >= _NETWORK_VALUES)
+    kind = ("conv" if frames else "mlp") if enough else "linear"
+    why = f"{kind}: {steps} {'frames' if frames else f'steps of {channels} channels'} to learn from"
     if settings.recognition == "auto":
         choices["recognition"] = why
         settings = settings.changed(recognition=kind)

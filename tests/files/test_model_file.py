@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -15,12 +16,15 @@ import pytest
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import TimeAxis
+from svae_cli.data.warp import Warp
 from svae_cli.errors import ModelError, OutputError
 from svae_cli.files.model_file import load_model, save_model
 from svae_cli.files.model_header import count_parameters, read_header
 from svae_cli.files.tree import named_leaves, read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
+
+WARP = Warp(np.array([0.2, 1.0]), -np.ones(2), np.ones(2), np.array([0.1, 0.0]), np.array([0.8, 1.0]))
 
 
 def make(**changes) -> FittedModel:
@@ -69,6 +73,15 @@ def test_everything_comes_back(path: Path):
         assert getattr(after, name) == getattr(before, name)
     assert after.history == before.history
     assert count_parameters(path) == sum(np.size(leaf) for leaf in named_leaves(before.model).values())
+
+
+def test_a_power_transform_comes_back(tmp_path: Path):
+    before = make(transform="power")
+    save_model(tmp_path / "w.svae", replace(before, scaler=replace(before.scaler, warp=WARP)))
+    warp = load(tmp_path / "w.svae").scaler.warp
+    assert warp is not None
+    for name, values in vars(WARP).items():
+        np.testing.assert_array_equal(getattr(warp, name), values)
 
 
 def test_equal_models_are_equal_bytes(path: Path, tmp_path: Path):
@@ -159,6 +172,24 @@ def _negative_scale(file: h5py.File) -> None:
     file["scaler/std"][0] = -1.0
 
 
+def _transform_without_powers(file: h5py.File) -> None:
+    file.attrs["settings"] = json.dumps({**json.loads(file.attrs["settings"]), "transform": "power"})
+
+
+def _warp(**changed: np.ndarray):
+    def change(file: h5py.File) -> None:
+        _transform_without_powers(file)
+        for name, values in {**vars(WARP), **changed}.items():
+            file[f"scaler/warp/{name}"] = values
+
+    return change
+
+
+def _drop_setting_of_warp(file: h5py.File) -> None:
+    _warp()(file)
+    file.attrs["settings"] = json.dumps({**json.loads(file.attrs["settings"]), "transform": "none"})
+
+
 def _not_json(file: h5py.File) -> None:
     file.attrs["settings"] = "{"
 
@@ -185,6 +216,11 @@ def _drop(name: str):
         (_wide, "ask for arrays of 1,000,000,000,000 numbers"),
         (_unknown_setting, "unknown setting 'colour'"),
         (_negative_scale, "units or scaler do not fit"),
+        (_transform_without_powers, "disagree on a transform"),
+        (_drop_setting_of_warp, "disagree on a transform"),
+        (_warp(power=np.array([0.5, 3.0])), "scaler/warp: expected powers from 0 to 2"),
+        (_warp(scale=np.array([np.nan, 1.0])), "scaler/warp: expected 2 finite numbers each"),
+        (_warp(low=np.zeros(3)), "scaler/warp: expected 2 finite numbers each"),
         (_not_json, "a part of the header is missing or damaged"),
         (_newer, "has model format svae-model-99; this svae reads svae-model-1"),
         (_drop("channels"), "channels is missing"),
@@ -214,6 +250,7 @@ def test_the_header_is_read_without_jax(path: Path, svae):
     assert json.loads(svae("inspect", path, "--json").stdout)["channels"] == ["µ", "b"]
     code = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from svae_cli.files.model_header import read_header
 read_header(Path(sys.argv[1]))

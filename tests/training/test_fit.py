@@ -104,6 +104,23 @@ def test_counts_and_binary_values_choose_their_likelihood(kind, expected):
     assert np.array_equal(state.fitted.scaler.std, np.ones(3))
 
 
+def test_skewed_channels_are_bent_where_noise_is_gaussian_and_of_unknown_size():
+    skewed = np.exp(np.random.default_rng(3).normal(size=(12, 60, 3)) * [0.8, 0.8, 0.01])
+    data = SeriesSet.from_arrays(list(skewed))
+    plan = make_plan(data, QUICK)
+    assert plan.settings.transform == "power"
+    assert plan.scaler is plan.start_scaler
+    assert plan.scaler.warp is not None
+    assert plan.scaler.warp.bent.tolist() == [True, True, False]
+    assert "2 of 3 channels" in plan.choices["transform"]
+    again = make_plan(data, plan.settings)
+    assert np.array_equal(again.scaler.warp.power, plan.scaler.warp.power)
+    for changes in ({"transform": "none"}, {"noise": 0.1}, {"standardize": "none"}, {"likelihood": "student-t"}):
+        other = make_plan(data, QUICK.changed(**changes))
+        assert other.settings.transform == "none"
+        assert other.start_scaler.warp is None
+
+
 def test_ragged_series_and_a_long_one_are_cut_alike():
     rng = np.random.default_rng(0)
     data = SeriesSet.from_arrays([rng.normal(size=(n, 2)) for n in (5, 31, 80, 12)])

@@ -1,0 +1,207 @@
+"""Warp: a power transform of each skewed channel, so that its noise is Gaussian and of one size at every level.
+
+Concentrations, counts of patients or rates move more the higher they are. Yeo and Johnson's (2000) family straightens
+that. Its power is chosen by Box and Cox's (1964) criterion, the likelihood of a regression with Gaussian noise of one
+size, here of each value on the two before it and on the other channels: so channels that are sums of others, as loads
+and flows are, stay as they are, and those that multiply become sums.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+POWERS = np.round(np.arange(0.0, 2.01, 0.1), 1)
+"""Powers that are tried."""
+
+_LEAST_GAIN = 0.02  # nats a value, below which a channel stays as it is
+_LEAST_TOTAL = 10.0  # nats in all: chance gains 2 in 20 channels
+_FEW = 200  # steps with both neighbours before them, below which values are taken without
+_LAGS = 2
+_SWEEPS = 2  # each channel is chosen given the others, twice
+_NUMBERS = 1 << 18  # rows times channels that are looked at
+_LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as good as known
+_NODES = np.polynomial.hermite_e.hermegauss(21)
+
+
+@dataclass(frozen=True)
+class Warp:
+    """From standardised values z to (f(z) - centre) / scale, f being Yeo and Johnson's power transform.
+
+    Beyond ``low`` and ``high`` f goes on as a straight line, so that a far future is not raised to a power.
+
+    Attributes:
+        power: of each channel; 1 leaves a channel as it is.
+        low: smallest z that is bent, at most 0.
+        high: largest z that is bent, at least 0.
+        centre: mean of f(z) in training; 0 where the power is 1.
+        scale: standard deviation of f(z) in training; 1 where the power is 1.
+    """
+
+    power: Float[np.ndarray, " channel"]
+    low: Float[np.ndarray, " channel"]
+    high: Float[np.ndarray, " channel"]
+    centre: Float[np.ndarray, " channel"]
+    scale: Float[np.ndarray, " channel"]
+
+    @property
+    def bent(self) -> Bool[np.ndarray, " channel"]:
+        """Channels that are changed."""
+        return self.power != 1
+
+    def problem(self, width: int) -> str:
+        """What is wrong with numbers from a file, or empty."""
+        arrays = (self.power, self.low, self.high, self.centre, self.scale)
+        if not all(a.shape == (width,) and np.isfinite(a).all() for a in arrays):
+            return f"expected {width} finite numbers each"
+        right = (self.power >= 0) & (self.power <= 2) & (self.low <= 0) & (self.high >= 0) & (self.scale > 0)
+        return "" if right.all() else "expected powers from 0 to 2, low <= 0 <= high and positive scales"
+
+    def forward(self, z: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
+        """Standardised values to model units; NaN stays NaN."""
+        return self._where_bent(z, self._bend)
+
+    def inverse(self, x: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
+        """Model units to standardised values."""
+        return self._where_bent(x, self._straighten)
+
+    def moments(
+        self, mean: Float[np.ndarray, "*n channel"], std: Float[np.ndarray, "*n channel"]
+    ) -> tuple[Float[np.ndarray, "*n channel"], Float[np.ndarray, "*n channel"]]:
+        """Mean and standard deviation, in standardised units, of what is Gaussian in model units.
+
+        Gauss and Hermite's rule with 21 points, counted from the median, so that nothing cancels.
+        """
+        mean, std = np.array(mean, np.float64), np.array(std, np.float64)
+        bent = self.bent
+        middle, spread = mean[..., bent], std[..., bent]
+        median = self._straighten(middle, bent)
+        first, second = np.zeros_like(middle), np.zeros_like(middle)
+        for node, weight in zip(_NODES[0], _NODES[1] / _NODES[1].sum(), strict=True):
+            away = self._straighten(middle + spread * node, bent) - median
+            first += weight * away
+            second += weight * away**2
+        mean[..., bent] = median + first
+        std[..., bent] = np.sqrt(np.maximum(second - first**2, 0.0))
+        return mean, std
+
+    def _where_bent(self, values: np.ndarray, change: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        changed, bent = np.array(values, np.float64), self.bent
+        changed[..., bent] = change(changed[..., bent], bent)
+        return changed
+
+    def _bend(self, z: np.ndarray, bent: np.ndarray) -> np.ndarray:
+        power, inside = self.power[bent], np.clip(z, self.low[bent], self.high[bent])
+        straight = yeo_johnson(inside, power) + _slope(inside, power) * (z - inside)
+        return (straight - self.centre[bent]) / self.scale[bent]
+
+    def _straighten(self, x: np.ndarray, bent: np.ndarray) -> np.ndarray:
+        power, low, high = self.power[bent], self.low[bent], self.high[bent]
+        f = x * self.scale[bent] + self.centre[bent]
+        inside = np.clip(f, yeo_johnson(low, power), yeo_johnson(high, power))
+        z = yeo_johnson_inverse(inside, power)
+        return z + (f - inside) / _slope(np.clip(z, low, high), power)
+
+
+def yeo_johnson(z: Float[np.ndarray, "*n"], power: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """((1 + z)^p - 1) / p for z >= 0, -((1 - z)^(2 - p) - 1) / (2 - p) below, p the power (Yeo and Johnson, 2000)."""
+    side = np.where(z < 0, 2 - power, power)
+    size = np.log1p(np.abs(z))
+    bent = np.where(side == 0, size, np.expm1(side * size) / np.where(side == 0, 1.0, side))
+    return np.where(z < 0, -bent, bent)
+
+
+def yeo_johnson_inverse(f: Float[np.ndarray, "*n"], power: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """The z of a transformed value; powers from 0 to 2, for which there is always one."""
+    side = np.where(f < 0, 2 - power, power)
+    size = np.abs(f)
+    log_size = np.where(side == 0, size, np.log1p(side * size) / np.where(side == 0, 1.0, side))
+    z = np.expm1(log_size)
+    return np.where(f < 0, -z, z)
+
+
+def _slope(z: np.ndarray, power: np.ndarray) -> np.ndarray:
+    return np.exp(_log_slope(z, power))
+
+
+def _log_slope(z: np.ndarray, power: np.ndarray) -> np.ndarray:
+    """Log of the derivative of f."""
+    return np.where(z < 0, -1.0, 1.0) * (power - 1) * np.log1p(np.abs(z))
+
+
+def choose_warp(pieces: list[Float[np.ndarray, "time channel"]]) -> Warp | None:
+    """The warp of some standardised series, NaN where nothing was observed; None if no channel gains from one.
+
+    Args:
+        pieces: stretches of consecutive steps.
+    """
+    power = choose_powers(pieces)
+    if (power == 1).all():
+        return None
+    joined = np.concatenate(pieces)
+    least, most = np.nanmin(joined, axis=0), np.nanmax(joined, axis=0)
+    low, high = np.minimum(least - (most - least), 0.0), np.maximum(most + (most - least), 0.0)
+    bent = yeo_johnson(joined, power[None, :])
+    centre, scale = np.nanmean(bent, axis=0), np.nanstd(bent, axis=0)
+    return Warp(power, low, high, np.where(power == 1, 0.0, centre), np.where(power == 1, 1.0, scale))
+
+
+def choose_powers(pieces: list[Float[np.ndarray, "time channel"]]) -> Float[np.ndarray, " channel"]:
+    """The most likely power of each channel given those of the others; 1 where too little is gained."""
+    windows = _windows(pieces)
+    power = np.ones(windows.shape[1])
+    for _ in range(_SWEEPS):
+        now = np.nan_to_num(yeo_johnson(windows[:, :, -1], power[None, :]))
+        for d in range(len(power)):
+            others = np.delete(now, d, axis=1)
+            power[d] = _power_of(windows[:, d], others)
+            now[:, d] = np.nan_to_num(yeo_johnson(windows[:, d, -1], power[d]))
+    return power
+
+
+def _windows(pieces: list[np.ndarray]) -> Float[np.ndarray, "row channel lag"]:
+    """Values after those before them; what is before the first step of a piece is not observed."""
+    found = []
+    for piece in pieces:
+        padded = np.concatenate([np.full((_LAGS, piece.shape[1]), np.nan), piece])
+        found.append(np.lib.stride_tricks.sliding_window_view(padded, _LAGS + 1, axis=0))
+    rows = np.concatenate(found)
+    return rows[:: 1 + rows[:, :, 0].size // _NUMBERS]
+
+
+def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "row other"]) -> float:
+    """The most likely power of one channel, or 1 if it gains too little."""
+    chosen = ~np.isnan(windows).any(axis=1)
+    if chosen.sum() < _FEW:
+        chosen, windows = ~np.isnan(windows[:, -1]), windows[:, -1:]
+    values = windows[chosen]
+    known = np.column_stack([np.ones(len(values)), others[chosen]])
+    if len(values) <= known.shape[1] + _LAGS or np.ptp(values[:, -1]) == 0:
+        return 1.0
+    scores = _log_likelihoods(values, known)
+    best, gain = int(np.argmax(scores)), float(np.max(scores) - scores[POWERS == 1][0])
+    return float(POWERS[best]) if gain > _LEAST_GAIN and gain * len(values) > _LEAST_TOTAL else 1.0
+
+
+def _log_likelihoods(
+    values: Float[np.ndarray, "row lag"], known: Float[np.ndarray, "row regressor"]
+) -> Float[np.ndarray, " power"]:
+    """Of regressions of the last lag on the others and on what is known, at each power; nats a value."""
+    bent = yeo_johnson(values[:, :, None], POWERS)
+    left = _residual(bent.reshape(len(bent), -1), known).reshape(bent.shape)
+    found = []
+    for p in range(len(POWERS)):
+        residual = _residual(left[:, -1:, p], left[:, :-1, p])
+        variance = max(float(np.mean(residual**2)), _LEAST_NOISE * float(np.var(bent[:, -1, p])))
+        found.append(-0.5 * np.log(variance) + np.mean(_log_slope(values[:, -1], POWERS[p])))
+    return np.array(found)
+
+
+def _residual(columns: np.ndarray, regressors: np.ndarray) -> np.ndarray:
+    """What a regression leaves of columns; a little ridge stands against regressors that repeat."""
+    if not regressors.shape[1]:
+        return columns
+    gram = regressors.T @ regressors
+    gram += 1e-9 * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return columns - regressors @ np.linalg.solve(gram, regressors.T @ columns)

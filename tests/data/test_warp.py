@@ -1,0 +1,92 @@
+"""The power transform of skewed channels against SciPy, sampling and what is known of simulated series."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.series import SeriesSet
+from svae_cli.data.warp import POWERS, Warp, choose_powers, choose_warp, yeo_johnson, yeo_johnson_inverse
+
+
+def _walk(steps: int, seed: int, width: int = 1) -> np.ndarray:
+    """First-order autoregressions (time, channel) with Gaussian noise."""
+    rng, x = np.random.default_rng(seed), np.zeros((steps, width))
+    for t in range(1, steps):
+        x[t] = 0.9 * x[t - 1] + rng.normal(size=width) * 0.4
+    return x
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    return (x - np.nanmean(x, axis=0)) / np.nanstd(x, axis=0)
+
+
+def _warp(power: float) -> Warp:
+    one = np.ones(1)
+    return Warp(power * one, -4 * one, 5 * one, 0.3 * one, 0.7 * one)
+
+
+@pytest.mark.parametrize("power", POWERS[::4])
+def test_transform_is_that_of_scipy_and_its_inverse_undoes_it(power):
+    z = np.random.default_rng(0).normal(size=500) * 3
+    bent = yeo_johnson(z, np.full(500, power))
+    np.testing.assert_allclose(bent, stats.yeojohnson(z, lmbda=power), rtol=1e-12)
+    np.testing.assert_allclose(yeo_johnson_inverse(bent, np.full(500, power)), z, rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.4, 1.6, 2.0])
+def test_warp_is_undone_far_outside_its_range_and_grows_there_like_a_line(power):
+    warp = _warp(power)
+    z = np.array([[-400.0], [-4.0], [0.0], [5.0], [1e6], [np.nan]])
+    np.testing.assert_allclose(warp.inverse(warp.forward(z)), z, rtol=1e-9)
+    far = warp.inverse(warp.forward(np.array([[6.0]])) + np.array([[1.0], [2.0], [3.0]]))
+    np.testing.assert_allclose(np.diff(far, 2, axis=0), 0, atol=1e-9)
+
+
+def test_moments_are_those_of_samples():
+    warp = _warp(0.2)
+    mean, std = warp.moments(np.array([0.5]), np.array([0.6]))
+    drawn = warp.inverse(0.5 + 0.6 * np.random.default_rng(1).normal(size=(400_000, 1)))
+    np.testing.assert_allclose(mean, drawn.mean(), atol=6 * drawn.std() / 400_000**0.5)
+    np.testing.assert_allclose(std, drawn.std(), rtol=0.01)
+
+
+def test_channels_of_power_one_are_left_bit_for_bit():
+    warp = Warp(np.array([0.0, 1.0]), -np.ones(2), np.ones(2), np.array([0.1, 0.0]), np.array([2.0, 1.0]))
+    z = np.random.default_rng(2).normal(size=(50, 2)) * 4
+    for changed in (warp.forward(z), warp.inverse(z), warp.moments(z, np.abs(z))[0]):
+        assert np.array_equal(changed[:, 1], z[:, 1])
+        assert not np.array_equal(changed[:, 0], z[:, 0])
+
+
+def test_linear_gaussian_series_are_not_bent():
+    assert choose_warp([_standard(_walk(3000, seed, 3)) for seed in (3, 4)]) is None
+
+
+def test_what_multiplies_is_bent_towards_its_logarithm_gaps_or_not():
+    level = np.exp(_walk(4000, 5, 2))
+    level[np.random.default_rng(6).random(level.shape) < 0.3] = np.nan
+    assert (choose_powers([_standard(level)]) <= 0.2).all()
+
+
+def test_a_sum_of_channels_stays_a_sum():
+    """By its own the sum is skewed; with its parts in sight a straight line is better."""
+    parts = np.exp(_walk(4000, 7, 2))
+    total = parts.sum(axis=1, keepdims=True) + 0.05 * np.random.default_rng(8).normal(size=(4000, 1))
+    assert choose_powers([_standard(total)])[0] < 0.5
+    assert choose_powers([_standard(np.concatenate([total, parts], axis=1))])[0] == 1
+
+
+def test_few_or_constant_values_choose_nothing():
+    assert choose_warp([np.array([[1.0, 0.0], [np.nan, 0.0], [3.0, 0.0]])]) is None
+
+
+def test_long_series_are_chosen_by_stretches_and_moments_come_back_in_the_datas_units():
+    level = 5 + 2 * np.exp(0.5 * _walk(40_000, 9))
+    scaler = Scaler.measure(SeriesSet.from_arrays([level])).warped(SeriesSet.from_arrays([level]))
+    assert scaler.warp is not None
+    np.testing.assert_allclose(scaler.to_data(scaler.to_model(level)), level, rtol=1e-9)
+    model = scaler.to_model(level)
+    assert abs(stats.skew(model[:, 0])) < 0.5 * stats.skew(level[:, 0])
+    mean, std = scaler.moments_to_data(np.zeros((1, 1)), np.ones((1, 1)))
+    np.testing.assert_allclose([mean[0, 0], std[0, 0]], [level.mean(), level.std()], rtol=0.1)
