@@ -145,7 +145,7 @@ def matmul_rate() -> float:
     return 2 * 1024**3 / min(times)
 
 
-def benchmark(size: tuple[int, int, int], *, budget: float, peers: bool) -> list[dict]:
+def benchmark(size: tuple[int, int, int], tasks: list[str], *, budget: float, peers: bool) -> list[dict]:
     """One row a task."""
     batch, steps, k = size
     args = problem(*size)
@@ -153,7 +153,7 @@ def benchmark(size: tuple[int, int, int], *, budget: float, peers: bool) -> list
     if peers:
         tables |= {"dynamax": dynamax(parallel=False), "dynamax parallel": dynamax(parallel=True)}
     rows = []
-    for task in ("forward", "gradient", "sample"):
+    for task in tasks:
         candidates = {name: table[task] for name, table in tables.items() if task in table}
         results = measure(candidates, args, budget=budget)
         mine = results["ours auto"]["ms"]
@@ -202,6 +202,7 @@ def main() -> None:
     """Run, print the table, write JSON beside it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", default=SIZES, help="batch,time,latent; several separated by ;")
+    parser.add_argument("--tasks", default="forward,gradient,sample", help="some of these")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of running a task")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--out", type=Path, default=None, help="JSON file to write")
@@ -220,7 +221,7 @@ def main() -> None:
     print(json.dumps(about), file=sys.stderr)
     rows = []
     for size in sizes:
-        rows += benchmark(size, budget=options.budget, peers=not options.no_peers)
+        rows += benchmark(size, options.tasks.split(","), budget=options.budget, peers=not options.no_peers)
         if options.out:
             options.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
 

@@ -12,8 +12,8 @@ from svae_cli.errors import DataError
 
 _BLOCK = 65536  # steps read at once, so that a file larger than memory can be measured
 _CONSTANT = 1e-9  # a spread below this share of the mean is rounding; small units alone (1e-12 A) are not
-_PIECES = 64  # that the warp is chosen by
-_PIECE = 256  # steps
+_LOOKED_AT = 1 << 14  # steps that the warp is chosen by, at most
+_PIECE = 256  # consecutive ones
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Scaler:
         return mean * self.std + self.mean, std * self.std
 
     def warped(self, data: SeriesSet) -> "Scaler":
-        """The same with the warp that goes with the data, chosen by up to 64 stretches of 256 steps."""
+        """The same with the warp that goes with the data, chosen by up to 16384 steps in stretches of 256."""
         pieces = [(piece - self.mean) / self.std for piece in _stretches(data)]
         return replace(self, warp=choose_warp(pieces))
 
@@ -99,12 +99,13 @@ class Scaler:
 def _stretches(data: SeriesSet) -> Iterator[Float[np.ndarray, "time channel"]]:
     """Stretches spread over the series, or all there is if that is less."""
     ends = np.cumsum(data.lengths)
-    if ends[-1] <= _PIECES * _PIECE:
+    if ends[-1] <= _LOOKED_AT:
         yield from (data.read(i).astype(np.float64) for i in range(len(data)))
         return
-    for at in np.linspace(0, ends[-1], _PIECES, endpoint=False).astype(int):
+    count = -(-_LOOKED_AT // min(_PIECE, int(ends[-1]) // len(data) + 1))
+    for at in np.linspace(0, ends[-1], count, endpoint=False).astype(int):
         index = int(np.searchsorted(ends, at, side="right"))
-        start = int(at - ends[index] + data.lengths[index])
+        start = max(0, min(int(at - ends[index] + data.lengths[index]), data.lengths[index] - _PIECE))
         yield data.read(index, start, min(start + _PIECE, data.lengths[index])).astype(np.float64)
 
 

@@ -20,7 +20,9 @@ _LEAST_TOTAL = 10.0  # nats in all: chance gains 2 in 20 channels
 _FEW = 200  # steps with both neighbours before them, below which values are taken without
 _LAGS = 2
 _SWEEPS = 2  # each channel is chosen given the others, twice
-_NUMBERS = 1 << 18  # rows times channels that are looked at
+_NUMBERS = 1 << 19  # rows times channels that are looked at
+_FENCE = 3.0  # interquartile ranges beyond a quartile where Tukey's far-out values begin
+_CODES = 1e-3  # share of far-out values on one side that are no accident
 _LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as good as known
 _NODES = np.polynomial.hermite_e.hermegauss(21)
 
@@ -171,7 +173,14 @@ def _windows(pieces: list[np.ndarray]) -> Float[np.ndarray, "row channel lag"]:
 
 
 def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "row other"]) -> float:
-    """The most likely power of one channel, or 1 if it gains too little."""
+    """The most likely power of one channel, or 1 if it gains too little.
+
+    Far-out values have no vote, as in central normality (Raymaekers and Rousseeuw, 2021): codes for what went wrong
+    would decide alone. A channel with many of them on the side that its power would stretch stays as it is.
+    """
+    low, high = _fences(windows[:, -1])
+    codes = [np.mean(out[~np.isnan(windows[:, -1])]) > _CODES for out in (windows[:, -1] < low, windows[:, -1] > high)]
+    windows = np.where((windows < low) | (windows > high), np.nan, windows)
     chosen = ~np.isnan(windows).any(axis=1)
     if chosen.sum() < _FEW:
         chosen, windows = ~np.isnan(windows[:, -1]), windows[:, -1:]
@@ -181,7 +190,17 @@ def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "
         return 1.0
     scores = _log_likelihoods(values, known)
     best, gain = int(np.argmax(scores)), float(np.max(scores) - scores[POWERS == 1][0])
-    return float(POWERS[best]) if gain > _LEAST_GAIN and gain * len(values) > _LEAST_TOTAL else 1.0
+    stretched = codes[0] if POWERS[best] < 1 else codes[1]
+    return float(POWERS[best]) if gain > _LEAST_GAIN and gain * len(values) > _LEAST_TOTAL and not stretched else 1.0
+
+
+def _fences(values: Float[np.ndarray, " row"]) -> tuple[float, float]:
+    """Tukey's outer fences."""
+    seen = values[~np.isnan(values)]
+    if not len(seen):
+        return -np.inf, np.inf
+    first, third = np.quantile(seen, (0.25, 0.75))
+    return float(first - _FENCE * (third - first)), float(third + _FENCE * (third - first))
 
 
 def _log_likelihoods(

@@ -31,15 +31,15 @@ class Plan(NamedTuple):
 def choose_chunks(method: Method, latent_dim: int, lanes: int, steps: int) -> int:
     """Into how many chunks to cut time.
 
-    "sequential" cuts none. "parallel" cuts about sqrt(steps), so that the depth grows as sqrt(steps). "auto" is
-    "parallel" on an accelerator, where depth is what costs. On a CPU work is what costs: there it fills the vector
-    registers and no more, which for larger matrices (``First``) a single lane does already.
+    "sequential" cuts none. "parallel" cuts sqrt(2 steps), which makes the depth, 2 steps / chunks + chunks, least; it
+    grows as sqrt(steps). "auto" is "parallel" on an accelerator, where depth is what costs. On a CPU work is what
+    costs: there it fills the vector registers and no more, which for larger matrices (``First``) a single lane does.
     """
     most = max(steps // SHORTEST_CHUNK, 1)
     if method == "sequential":
         return 1
     if method == "parallel" or jax.default_backend() != "cpu":
-        return min(max(round(steps**0.5), 1), most)
+        return min(max(round((2 * steps) ** 0.5), 1), most)
     if lanes >= LANE_BLOCK or layout_for(latent_dim) is First:
         return 1
     return min(2 * LANE_BLOCK // lanes, most)

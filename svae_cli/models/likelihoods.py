@@ -17,9 +17,18 @@ _LOG_2PI = float(np.log(2 * np.pi))
 NOISE_FLOOR = 1e-4
 """Smallest variance of Gaussian noise that is learned, in standardised units: an error of 1 %. Channels that repeat
 each other ask for less, and then float32 loses the direction of the likelihood's gradient (at 1e-5, not at 1e-4)."""
+_FLOOR_CHANNELS = 32
 _MAX_LOG_RATE = 12.0  # exp(12) counts a bin: beyond any recording, and far from float32's overflow
 _NODES, _RAW_WEIGHTS = np.polynomial.hermite_e.hermegauss(16)
 _WEIGHTS = _RAW_WEIGHTS / _RAW_WEIGHTS.sum()
+
+
+def noise_floor(n_channels: int) -> float:
+    """Smallest variance of Gaussian noise that is learned, by the number of channels.
+
+    Channels speak by the sum of their precisions, so where they are many each may be less sure of itself.
+    """
+    return NOISE_FLOOR * max(1.0, n_channels / _FLOOR_CHANNELS)
 
 
 class Anchor(eqx.Module):

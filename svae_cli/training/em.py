@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from svae_cli.data.windows import Batch, batches
 from svae_cli.inference import Posterior
-from svae_cli.models.likelihoods import NOISE_FLOOR
+from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import batched
 from svae_cli.training.dynamics_update import (
@@ -100,7 +100,8 @@ def _maximization(model: SVAE, s: Any) -> SVAE:
         - 2 * np.einsum("dw,dw->d", coefficients, s.emission_value)
         + np.einsum("dw,dwv,dv->d", coefficients, s.emission, coefficients)
     )
-    variance = np.maximum((error + 2 * NOISE_FLOOR) / (s.counts + 2), NOISE_FLOOR)
+    floor = noise_floor(len(error))
+    variance = np.maximum((error + 2 * floor) / (s.counts + 2), floor)
     return eqx.tree_at(
         lambda m: (m.dynamics, m.decoder.loadings, m.decoder.offset, m.likelihood.log_variance),
         model,

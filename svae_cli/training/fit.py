@@ -285,20 +285,29 @@ def _descend(
     while state.step < optimizer.steps and state.stale <= plan.settings.patience and not clock.is_up:
         model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
         if not np.isfinite(objective):
-            problem = f"the objective became {objective} in step {state.step + 1} of stage {state.stage!r}"
-            if state.stage == "linear":  # a start that is less good than it could be, but a start
-                warning = f"{problem}; training goes on from the best round before"
-                yield _progress(state, clock, optimizer.steps, None, None, best=False, warning=warning)
+            problem = f"the objective became {objective} in step {state.step + 1}"
+            if state.stage == "linear":
+                yield _left_early(state, clock, optimizer.steps, problem)
                 return state
             raise NumericalError(
-                problem, hint="a smaller --learning-rate, or --precision float64; the best model so far is kept"
+                f"{problem} of stage 'full'",
+                hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
             )
         state = replace(state, model=model, optimizer=arrays, step=state.step + 1, seconds=clock.spent())
         valid, best = None, False
         if state.step % every == 0 or state.step == optimizer.steps:
             state, valid, best = _validation_round(state, as_full(model), objective)
+            if state.stage == "linear" and not np.isfinite(valid.score):
+                yield _left_early(state, clock, optimizer.steps, f"predictions are not finite after step {state.step}")
+                return state
         yield _progress(state, clock, optimizer.steps, objective, valid, best=best)
     return state
+
+
+def _left_early(state: TrainState, clock: _Clock, steps: int, problem: str) -> Progress:
+    """The linear stage ends before its time: a start that is less good than it could be, but a start."""
+    warning = f"{problem} of stage 'linear'; training goes on from the best round before"
+    return _progress(state, clock, steps, None, None, best=False, warning=warning)
 
 
 def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
@@ -311,7 +320,7 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
     # Of counts and binary values the linear stage does not raise the bound, only that of a Gaussian stand-in.
     exact = state.stage == "linear" and isinstance(model.likelihood, GaussianLikelihood)
     score = valid.elbo if exact or plan.settings.mask_pattern == "none" else valid.score
-    best = score > state.best_score
+    best = score > state.best_score and bool(np.isfinite(valid.score))
     record = {
         "stage": state.stage,
         "step": state.step,

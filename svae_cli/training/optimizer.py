@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch, Prefetched
-from svae_cli.models.likelihoods import NOISE_FLOOR
+from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
 from svae_cli.training.batched import summed_gradients
@@ -76,7 +76,7 @@ class Optimizer:
         self._objective, self._scored = objective, scored
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
         unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)
-        self._floor = jnp.asarray(NOISE_FLOOR * unit**2)
+        self._floor = jnp.asarray(noise_floor(plan.data.n_channels) * unit**2)
         self._windows = plan.windows if hiding else plan.linear_windows
         self._drawn = Prefetched(self._draw)
 

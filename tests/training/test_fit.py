@@ -1,5 +1,7 @@
 """The training loop: it improves, it repeats, it resumes, it refuses."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -189,6 +191,25 @@ def test_a_linear_stage_that_leaves_the_finite_numbers_is_left_with_a_warning(mo
     assert "goes on from the best round" in warned[0].warning
     assert found[-1].report.stage == "full"
     assert np.isfinite(found[-1].state.best_score)
+
+
+def test_a_linear_stage_whose_predictions_are_not_finite_is_left_with_its_best_round(monkeypatch):
+    """Even if its likelihood, without float32's last digits, seems to rise."""
+    true, rounds = training.validate, []
+
+    def failing(model, *arguments, **options):
+        found = true(model, *arguments, **options)
+        rounds.append(found)
+        return replace(found, elbo=1e3, score=np.nan) if len(rounds) == 4 else found
+
+    monkeypatch.setattr(training, "validate", failing)
+    found = run(waves(), QUICK)
+    warned = [p.report for p in found if p.report.warning]
+    assert [(r.stage, r.step) for r in warned] == [("linear", 6)]
+    assert "predictions are not finite" in warned[0].warning
+    assert found[-1].report.stage == "full"
+    history = found[-1].state.history
+    assert [record["best"] for record in history if not np.isfinite(record["score"])] == [False]
 
 
 def test_residual_chains_are_used_where_the_states_are_few_and_help():
