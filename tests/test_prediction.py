@@ -22,6 +22,7 @@ from tests.models.test_exactness import joint_observation, random_model
 
 # Exactly the model's answers; what the self-check makes of them is tested in training/test_self_check.py.
 impute = partial(prediction.impute, self_check=False)
+forecast = partial(prediction.forecast, self_check=False)
 SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
 WARP = Warp(np.array([0.2, 1.0]), -np.full(2, 9.0), np.full(2, 9.0), np.array([0.1, 0.0]), np.array([0.8, 1.0]))
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
@@ -103,7 +104,7 @@ def test_ragged_series_are_answered_alone_as_in_company(fitted):
 
 def test_forecast_is_the_dense_conditional_of_the_future(fitted):
     data = series(9)
-    (found,) = prediction.forecast(fitted, data, horizon=4)
+    (found,) = forecast(fitted, data, horizon=4)
     mean, std = conditional(fitted.model, data.read(0), extra=4)
     np.testing.assert_allclose(found.mean, SCALER.to_data(mean[-4:]), rtol=1e-9)
     np.testing.assert_allclose(found.std, (std * SCALER.std)[-4:], rtol=1e-9)
@@ -111,14 +112,14 @@ def test_forecast_is_the_dense_conditional_of_the_future(fitted):
 
 def test_origin_forgets_what_comes_later(fitted):
     data = series(12)
-    (cut,) = prediction.forecast(fitted, data, horizon=3, origin=-3)
-    (short,) = prediction.forecast(fitted, data.between([0], [9]), horizon=3)
+    (cut,) = forecast(fitted, data, horizon=3, origin=-3)
+    (short,) = forecast(fitted, data.between([0], [9]), horizon=3)
     np.testing.assert_allclose(cut.mean, short.mean)
 
 
 def test_sample_paths_have_the_predictive_moments_and_neighbours_correlate(fitted):
     data = series(9)
-    (found,) = prediction.forecast(fitted, data, horizon=4, samples=4000)
+    (found,) = forecast(fitted, data, horizon=4, samples=4000)
     error = 6 * found.std / np.sqrt(4000)
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
@@ -141,9 +142,7 @@ def test_imputed_paths_repeat_what_was_observed(fitted):
 
 def test_same_seed_same_paths(fitted):
     data = series(9)
-    first, again, other = (
-        next(prediction.forecast(fitted, data, horizon=2, samples=2, seed=s)).samples for s in (0, 0, 1)
-    )
+    first, again, other = (next(forecast(fitted, data, horizon=2, samples=2, seed=s)).samples for s in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -199,10 +198,10 @@ def test_known_inputs_must_cover_the_horizon():
     rng = np.random.default_rng(0)
     values, known = rng.normal(size=(6, 2)), rng.normal(size=(8, 1))
     data = SeriesSet.from_arrays([values], inputs=[known], channels=("a", "b"))
-    (two,) = prediction.forecast(fitted, data, horizon=2)
+    (two,) = forecast(fitted, data, horizon=2)
     assert two.mean.shape == (2, 2)
     with pytest.raises(DataError, match="the inputs of series '0' end at step 8; the horizon needs 9"):
-        list(prediction.forecast(fitted, data, horizon=4))
+        list(forecast(fitted, data, horizon=4))
 
 
 def test_what_does_not_fit_is_refused(fitted):
@@ -213,11 +212,11 @@ def test_what_does_not_fit_is_refused(fitted):
     with pytest.raises(ModelError, match="channel 1 is 'c' in the data, 'b' in the model"):
         list(impute(fitted, renamed))
     with pytest.raises(UsageError, match="the horizon is 0"):
-        list(prediction.forecast(fitted, series(5), horizon=0))
+        list(forecast(fitted, series(5), horizon=0))
     with pytest.raises(UsageError, match="the quantile level 1.5"):
         list(impute(fitted, series(5), quantiles=(1.5,)))
     with pytest.raises(DataError, match="has 5 steps, the origin is 9"):
-        list(prediction.forecast(fitted, series(5), horizon=1, origin=9))
+        list(forecast(fitted, series(5), horizon=1, origin=9))
 
 
 def test_answers_do_not_depend_on_parameters_of_other_type(fitted):
@@ -242,7 +241,7 @@ def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, sea
     fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains, season=season)
     ask = {
         "impute": lambda: impute(fitted, long_series(n_inputs), quantiles=(0.1, 0.9), latents=True),
-        "forecast": lambda: prediction.forecast(fitted, long_series(n_inputs, 12), horizon=12),
+        "forecast": lambda: forecast(fitted, long_series(n_inputs, 12), horizon=12),
         "encode": lambda: prediction.encode(fitted, long_series(n_inputs)),
         "filter": lambda: prediction.encode(fitted, long_series(n_inputs), filtered=True),
     }
@@ -282,12 +281,12 @@ def test_sample_paths_with_residual_chains_have_the_predictive_moments_and_join_
     data = long_series(0)
     if in_pieces:
         request.getfixturevalue("small_pieces")
-    (found,) = prediction.whole(prediction.forecast(fitted, data, horizon=12, samples=4000))
+    (found,) = prediction.whole(forecast(fitted, data, horizon=12, samples=4000))
     error = 6 * found.std / np.sqrt(4000)
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < error)
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
     white = replace(fitted, model=replace(fitted.model, residual=None))
-    (without,) = prediction.whole(prediction.forecast(white, data, horizon=12, samples=4000))
+    (without,) = prediction.whole(forecast(white, data, horizon=12, samples=4000))
 
     def neighbours(samples):
         drawn = samples[:, 1:, 0] - samples.mean(axis=0)[1:, 0], samples[:, :-1, 0] - samples.mean(axis=0)[:-1, 0]
@@ -304,11 +303,11 @@ def test_sample_paths_with_a_season_have_the_predictive_moments(in_pieces, reque
     data = long_series(0)
     if in_pieces:
         request.getfixturevalue("small_pieces")
-    (found,) = prediction.whole(prediction.forecast(fitted, data, horizon=12, samples=4000))
+    (found,) = prediction.whole(forecast(fitted, data, horizon=12, samples=4000))
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < 6 * found.std / np.sqrt(4000))
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
     without = replace(fitted, model=replace(fitted.model, season=None))
-    (plain,) = prediction.whole(prediction.forecast(without, data, horizon=12))
+    (plain,) = prediction.whole(forecast(without, data, horizon=12))
     assert np.all(found.std < plain.std)
     assert not np.allclose(found.mean, plain.mean)
 

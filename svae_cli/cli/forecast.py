@@ -11,6 +11,7 @@ from svae_cli.cli.options import (
     Quantiles,
     Reading,
     Samples,
+    SelfCheck,
     Talking,
     Writing,
     expanded,
@@ -38,6 +39,7 @@ def command(
     ] = None,
     quantiles: Quantiles = None,
     samples: Samples = 0,
+    self_check: SelfCheck = None,
     writing: Writing,
     reading: Reading,
     computing: Computing,
@@ -58,10 +60,11 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
+        asked = {"horizon": horizon, "origin": origin, "samples": samples, "self_check": self_check}
         header = Header.like(
             "forecast",
             series,
-            settings={"command": "forecast", "horizon": horizon, "origin": origin, "model": fitted.settings.to_json()},
+            settings={"command": "forecast", **asked, "model": fitted.settings.to_json()},
             lengths=(horizon,) * len(series),
             starts=tuple(n if origin is None else origin if origin >= 0 else n + origin for n in series.lengths),
             quantiles=levels,
@@ -71,10 +74,8 @@ def command(
         predictions = prediction.forecast(
             fitted,
             series,
-            horizon=horizon,
-            origin=origin,
             quantiles=levels,
-            samples=samples,
+            **asked,
             seed=computing.seed,
             batch_size=computing.batch_size,
         )

@@ -11,6 +11,7 @@ from svae_cli.cli.options import (
     Quantiles,
     Reading,
     Samples,
+    SelfCheck,
     Talking,
     Writing,
     expanded,
@@ -43,13 +44,7 @@ def command(
     ] = False,
     latents: Annotated[bool, typer.Option("--latents", help="Posterior latent states too.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Predictions for the gaps alone.")] = False,
-    self_check: Annotated[
-        bool | None,
-        typer.Option(
-            "--self-check/--no-self-check",
-            help="Put intervals to the test of the data's own known channels; by default up to 4 million values.",
-        ),
-    ] = None,
+    self_check: SelfCheck = None,
     writing: Writing,
     reading: Reading,
     computing: Computing,

@@ -29,6 +29,13 @@ Quantiles = Annotated[
     str | None,
     typer.Option("--quantiles", metavar="Q,Q,...", help="Default 0.05,0.5,0.95 where predictions are not Gaussian."),
 ]
+SelfCheck = Annotated[
+    bool | None,
+    typer.Option(
+        "--self-check/--no-self-check",
+        help="Put intervals to the test of what the data show; by default up to 4 million values.",
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", min=0, help="Joint sample paths over time and channels.")]
 
 

@@ -16,7 +16,7 @@ from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction import pieces
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import self_check
+from svae_cli.prediction.self_check import forecast_check, self_check
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
@@ -133,5 +133,9 @@ def _ask_one(
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples) if ask.samples else None
     last = (start, ask.last) if ask.last is not None else None
-    check = self_check(model, values, observed, inputs) if ask.check else None
+    check = None
+    if ask.check and ask.last is not None:
+        check = forecast_check(model, values, observed, inputs, start=start, horizon=ask.last)
+    elif ask.check:
+        check = self_check(model, values, observed, inputs)
     return describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)

@@ -104,8 +104,8 @@ class _Run:
     def answer(self, number: int, entering: Gaussian, leaving: _End, sides: tuple[Any, Any]) -> dict[str, Array]:
         stretch, season = self._stretch(number), self.fitted.model.season
         said = None if season is None else self._remembered(season, number)
-        # A piece is long enough to be checked as if it were all there is.
-        check = _checked(self.fitted.model, stretch) if self.ask.check else None
+        # A piece is long enough to be checked as if it were all there is. Forecasts of long series are not checked.
+        check = _checked(self.fitted.model, stretch) if self.ask.check and self.ask.last is None else None
         beside = (*sides, said, check)
         return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
 

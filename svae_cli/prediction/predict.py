@@ -92,6 +92,7 @@ def forecast(
     origin: int | None = None,
     quantiles: tuple[float, ...] = (),
     samples: int = 0,
+    self_check: bool | None = None,
     seed: int = 0,
     batch_size: int | None = None,
 ) -> Iterator[Prediction]:
@@ -104,6 +105,8 @@ def forecast(
         origin: use only the first ``origin`` steps of each series (negative: counted from the end).
         quantiles: levels between 0 and 1.
         samples: joint sample paths over horizon and channels.
+        self_check: widen or narrow the intervals of a series by how well its last known steps were forecast by those
+            before; None where there are no more than ``CHECKED_VALUES`` values. Series answered in pieces are not.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -119,7 +122,8 @@ def forecast(
     if origin is not None:
         data = data.between([0] * len(data), [_origin(data, i, origin) for i in range(len(data))])
     _check_inputs(data, horizon)
-    ask = Question(samples=samples, levels=quantiles, last=horizon)
+    check = is_checked(fitted.model, data, asked=self_check, ahead=True)
+    ask = Question(samples=samples, levels=quantiles, last=horizon, check=check)
     totals = tuple(n + horizon for n in data.lengths)
     for index, start, answer in answers(fitted, data, totals, ask, seed, batch_size):
         yield Prediction(

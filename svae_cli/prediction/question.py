@@ -13,7 +13,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
 from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
-from svae_cli.prediction.self_check import SelfCheck
+from svae_cli.prediction.self_check import ForecastCheck, SelfCheck
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Seen(NamedTuple):
     before: Beside | None = None
     after: Beside | None = None
     remembered: Remembered | None = None
-    check: SelfCheck | None = None
+    check: SelfCheck | ForecastCheck | None = None
 
     @classmethod
     def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":

@@ -1,16 +1,17 @@
-"""Self-check: whether known channels agree with what the others say of them, in the very data that are asked of.
+"""Self-check: whether the variances promised are right in the very data that are asked of.
 
 A model's intervals hold where data are as they were in training. When sensors drift apart, they do not, and the data
 with the gaps show it: hide a channel that is known, predict it from the rest, and compare the errors with the
 variances promised. Where errors are larger than promised, gaps get wider intervals, where smaller, narrower ones, each
-as far as it hangs on other channels.
+as far as it hangs on other channels. Forecasts are checked alike, on the last steps that are known: forecast them from
+those before.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
@@ -22,9 +23,10 @@ GROUPS = 8
 CHECKED_VALUES = 4_000_000
 """More values than this are checked only if that is asked for: it takes as long as answering ``GROUPS`` times."""
 
-_PRIOR = 4.0  # channels' worth of belief that variances are right
+_PRIOR = 4.0  # channels' worth, or origins' worth, of belief that variances are right
 _CAP = 9.0  # of one channel's ratio: a broken sensor is not a broken model
 _FEW = 8.0  # observed steps at which a channel counts half
+_ORIGINS = 8  # forecasts of known steps
 
 
 class SelfCheck(NamedTuple):
@@ -48,15 +50,29 @@ class SelfCheck(NamedTuple):
         return 1.0 + (self.ratio - 1.0) * hanging
 
 
-def can_check(model: SVAE) -> bool:
-    """Only Gaussian noise has a variance to put right, and one channel has no others to be told from."""
-    return isinstance(model.likelihood, GaussianLikelihood) and len(model.decoder.offset) > 1
+class ForecastCheck(NamedTuple):
+    """What the past of a series says of the variances of its forecasts.
+
+    Attributes:
+        ratio: squared errors over the variances promised, of known steps forecast from those before; shrunk to 1.
+    """
+
+    ratio: Float[Array, ""]
+
+    def factor(self, variance: Float[Array, "time channel"]) -> Float[Array, "time channel"]:
+        """What a predictive variance, noise included, is to be multiplied by."""
+        return jnp.full_like(variance, self.ratio)
 
 
-def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None) -> bool:
-    """Whether gaps in these data get checked intervals; None as for ``prediction.impute``."""
+def can_check(model: SVAE, *, ahead: bool = False) -> bool:
+    """Only Gaussian noise has a variance to put right; and in gaps, one channel has no others to be told from."""
+    return isinstance(model.likelihood, GaussianLikelihood) and (ahead or len(model.decoder.offset) > 1)
+
+
+def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, ahead: bool = False) -> bool:
+    """Whether gaps in these data, or forecasts, get checked intervals; None as for ``prediction.impute``."""
     few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES
-    return can_check(model) and (few if asked is None else asked)
+    return can_check(model, ahead=ahead) and (few if asked is None else asked)
 
 
 def self_check(
@@ -92,3 +108,40 @@ def self_check(
     ratios = jnp.minimum(squares / jnp.maximum(counts, 1), _CAP)
     weights = counts / (counts + _FEW)
     return SelfCheck((_PRIOR + weights @ ratios) / (_PRIOR + jnp.sum(weights)), alone)
+
+
+def forecast_check(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    observed: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+    *,
+    start: Int[Array, ""],
+    horizon: int,
+) -> ForecastCheck:
+    """Forecast the last known steps from those before, from up to 8 origins, and compare errors with variances.
+
+    Args:
+        model: with Gaussian noise.
+        values: in model units, finite everywhere.
+        observed: which of them count; none from ``start`` on.
+        inputs: known inputs.
+        start: the first step that is not known.
+        horizon: steps of a forecast, and from one origin to the next.
+    """
+    step = jnp.arange(len(values))
+
+    def look_back(total: tuple[Array, Array], number: Array) -> tuple[tuple[Array, Array], None]:
+        origin = start - number * horizon
+        seen = observed & (step < origin)[:, None]
+        asked = observed & ((step >= origin) & (step < origin + horizon))[:, None] & (origin > 0)
+        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        squares = jnp.sum(jnp.where(asked, (values - mean) ** 2 / variance, 0.0))
+        count = jnp.sum(asked)
+        ratio = jnp.minimum(squares / jnp.maximum(count, 1), _CAP)
+        return (total[0] + ratio, total[1] + (count > 0)), None
+
+    nothing = jnp.zeros((), values.dtype)
+    ratios, origins = jax.lax.scan(look_back, (nothing, nothing), jnp.arange(1, _ORIGINS + 1))[0]
+    return ForecastCheck((_PRIOR + ratios) / (_PRIOR + origins))

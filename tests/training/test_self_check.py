@@ -11,7 +11,7 @@ from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
-from svae_cli.prediction.self_check import GROUPS, SelfCheck, self_check
+from svae_cli.prediction.self_check import GROUPS, SelfCheck, forecast_check, self_check
 from svae_cli.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
@@ -68,6 +68,35 @@ def test_ratio_and_variances_are_those_of_channels_hidden_one_group_after_anothe
         weight = known.sum() / (known.sum() + 8)
         total, weights = total + weight * min(square.mean(), 9.0), weights + weight
     assert float(found.ratio) == pytest.approx(total / weights, rel=1e-4)
+
+
+def test_a_forecasts_ratio_is_that_of_known_steps_forecast_from_those_before(fitted):
+    values, observed, inputs = _in_model_units(fitted, _dropped(_truth(1, 50, seed=3))[0])
+    observed = observed & (jnp.arange(50) < 43)[:, None]
+    found = forecast_check(fitted.model, values, observed, inputs, start=jnp.asarray(43), horizon=10)
+    total = 4.0
+    for origin in (33, 23, 13, 3):
+        seen = observed & (jnp.arange(50) < origin)[:, None]
+        predictor = fitted.model.predictor_moments(fitted.model.posterior(values, seen, inputs))
+        mean, variance = fitted.model.likelihood.predictive_moments(*predictor)
+        known = np.asarray(observed)[origin : origin + 10]
+        square = np.asarray((values - mean) ** 2 / variance)[origin : origin + 10][known]
+        total += min(square.mean(), 9.0)
+    assert float(found.ratio) == pytest.approx(total / 8, rel=2e-3)  # float32
+
+
+def test_a_past_that_moved_more_than_training_widens_forecasts_and_leaves_means_alone(fitted):
+    truth = _truth(6, 60, seed=4)
+    shaken = truth + 1.5 * np.random.default_rng(5).standard_normal(truth.shape)
+    widths = {}
+    for name, data in (("as before", truth), ("shaken", shaken)):
+        series = SeriesSet.from_arrays(list(data))
+        checked = list(prediction.forecast(fitted, series, horizon=5))
+        plain = list(prediction.forecast(fitted, series, horizon=5, self_check=False))
+        for one, other in zip(checked, plain, strict=True):
+            np.testing.assert_array_equal(one.mean, other.mean)
+        widths[name] = np.mean([c.std / p.std for c, p in zip(checked, plain, strict=True)])
+    assert widths["shaken"] > 1.3 * widths["as before"]
 
 
 def test_values_that_hang_on_other_channels_get_the_whole_factor_and_firmly_held_ones_hardly_any():
