@@ -11,7 +11,7 @@ _LEVEL = 0.01  # a difference in CRPS below this share is not worth a word
 
 
 def score_rows(
-    held: Held, label: dict[str, Any], *, scaler: Scaler, channels: tuple[str, ...], likelihood: str
+    held: Held, label: dict[str, Any], *, scaler: Scaler, channels: tuple[str, ...], likelihood: str | None
 ) -> list[dict[str, Any]]:
     """One row a method: over all channels in standard and in natural units, then for each channel in natural units.
 
@@ -22,7 +22,7 @@ def score_rows(
         label: what the rows begin with.
         scaler: between the data's units and standard ones.
         channels: the channels' names.
-        likelihood: density behind the negative log likelihood.
+        likelihood: density behind the negative log likelihood; None leaves that out.
     """
     shift, scale = scaler.mean[held.channel], scaler.std[held.channel]
     standard = Held(
@@ -39,7 +39,7 @@ def score_rows(
     return rows
 
 
-def _scored(held: Held, label: dict[str, Any], likelihood: str) -> list[dict[str, Any]]:
+def _scored(held: Held, label: dict[str, Any], likelihood: str | None) -> list[dict[str, Any]]:
     by_quantiles = held.predictions[MODEL].quantiles is not None
     rows = []
     for method, predicted in held.predictions.items():

@@ -142,7 +142,7 @@ def evaluate(
             label,
             scaler=fitted.scaler,
             channels=fitted.channels,
-            likelihood=fitted.settings.likelihood,
+            likelihood=fitted.settings.likelihood if fitted.scaler.warp is None else None,
         )
         rows += [row for row in part if options.per_channel or row["channel"] == "all"]
         words += in_words(part)

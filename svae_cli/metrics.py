@@ -55,14 +55,15 @@ class Predictive:
 
 
 def score(
-    truth: Float[np.ndarray, " value"], predicted: Predictive, *, likelihood: str = "gaussian"
+    truth: Float[np.ndarray, " value"], predicted: Predictive, *, likelihood: str | None = "gaussian"
 ) -> dict[str, float]:
     """Mean scores over values: mae, rmse, mre, crps, nll, cov50 ... cov95 and width50 ... width95.
 
     Args:
         truth: what was really there.
         predicted: the distributions predicted for it.
-        likelihood: density behind ``nll``: "gaussian", "poisson" or "bernoulli"; the last two read the mean only.
+        likelihood: density behind ``nll``: "gaussian", "poisson" or "bernoulli"; the last two read the mean only. None
+            leaves ``nll`` out, where moments do not tell the density.
 
     Raises:
         NumericalError: a prediction or a true value is not finite, or there are none.
@@ -79,8 +80,10 @@ def score(
         "rmse": float(np.sqrt(np.square(error).mean())),
         "mre": float(error.sum() / size) if size > 0 else float("nan"),
         "crps": float(crps.mean()),
-        "nll": float(negative_log_likelihood(predicted.mean, predicted.std, truth, likelihood=likelihood).mean()),
     }
+    if likelihood is not None:
+        density = negative_log_likelihood(predicted.mean, predicted.std, truth, likelihood=likelihood)
+        scores["nll"] = float(density.mean())
     return scores | _intervals(truth, predicted)
 
 

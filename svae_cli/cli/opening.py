@@ -44,8 +44,8 @@ def open_model(path: Path, computing: Computing) -> "FittedModel":
 
 
 def levels_of(fitted: "FittedModel", asked: tuple[float, ...]) -> tuple[float, ...]:
-    """The quantiles that were asked for; without any, a 90 % interval where mean and std do not say it all."""
-    return asked if asked or fitted.is_gaussian else (0.05, 0.5, 0.95)
+    """The quantiles that were asked for; without any, the median and a 90 % interval where channels are bent."""
+    return asked if asked or fitted.scaler.warp is None else (0.05, 0.5, 0.95)
 
 
 def input_paths(*specs: str | Path) -> list[Path]:

@@ -27,7 +27,7 @@ OutPath = Annotated[
 ]
 Quantiles = Annotated[
     str | None,
-    typer.Option("--quantiles", metavar="Q,Q,...", help="Default 0.05,0.5,0.95 where predictions are not Gaussian."),
+    typer.Option("--quantiles", metavar="Q,Q,...", help="Levels; default 0.05,0.5,0.95 where channels are bent."),
 ]
 SelfCheck = Annotated[
     bool | None,

@@ -50,7 +50,7 @@ class Scaler:
 
     def warped(self, data: SeriesSet) -> "Scaler":
         """The same with the warp that goes with the data, chosen by up to 16384 steps in stretches of 256."""
-        pieces = [(piece - self.mean) / self.std for piece in _stretches(data)]
+        pieces = [(piece - self.mean) / self.std for piece in _stretches(data) if len(piece)]
         return replace(self, warp=choose_warp(pieces))
 
     @classmethod

@@ -20,6 +20,7 @@ _LEAST_TOTAL = 10.0  # nats in all: chance gains 2 in 20 channels
 _FEW = 200  # steps with both neighbours before them, below which values are taken without
 _LAGS = 2
 _SWEEPS = 2  # each channel is chosen given the others, twice
+_ROWS_A_CHANNEL = 4  # that the other channels need to be looked at
 _NUMBERS = 1 << 19  # rows times channels that are looked at
 _FENCE = 3.0  # interquartile ranges beyond a quartile where Tukey's far-out values begin
 _CODES = 1e-3  # share of far-out values on one side that are no accident
@@ -37,8 +38,8 @@ class Warp:
         power: of each channel; 1 leaves a channel as it is.
         low: smallest z that is bent, at most 0.
         high: largest z that is bent, at least 0.
-        centre: mean of f(z) in training; 0 where the power is 1.
-        scale: standard deviation of f(z) in training; 1 where the power is 1.
+        centre: mean of f(z) where the power was chosen; 0 where it is 1.
+        scale: standard deviation of f(z) there; 1 where the power is 1.
     """
 
     power: Float[np.ndarray, " channel"]
@@ -139,14 +140,17 @@ def choose_warp(pieces: list[Float[np.ndarray, "time channel"]]) -> Warp | None:
         pieces: stretches of consecutive steps.
     """
     power = choose_powers(pieces)
-    if (power == 1).all():
+    bent = power != 1
+    if not bent.any():
         return None
-    joined = np.concatenate(pieces)
+    joined = np.concatenate(pieces)[:, bent]
     least, most = np.nanmin(joined, axis=0), np.nanmax(joined, axis=0)
-    low, high = np.minimum(least - (most - least), 0.0), np.maximum(most + (most - least), 0.0)
-    bent = yeo_johnson(joined, power[None, :])
-    centre, scale = np.nanmean(bent, axis=0), np.nanstd(bent, axis=0)
-    return Warp(power, low, high, np.where(power == 1, 0.0, centre), np.where(power == 1, 1.0, scale))
+    changed = yeo_johnson(joined, power[bent])
+    nothing, one = np.zeros(len(power)), np.ones(len(power))
+    low, high, centre, scale = nothing.copy(), nothing.copy(), nothing.copy(), one
+    low[bent], high[bent] = np.minimum(least - (most - least), 0.0), np.maximum(most + (most - least), 0.0)
+    centre[bent], scale[bent] = np.nanmean(changed, axis=0), np.nanstd(changed, axis=0)
+    return Warp(power, low, high, centre, scale)
 
 
 def choose_powers(pieces: list[Float[np.ndarray, "time channel"]]) -> Float[np.ndarray, " channel"]:
@@ -164,12 +168,11 @@ def choose_powers(pieces: list[Float[np.ndarray, "time channel"]]) -> Float[np.n
 
 def _windows(pieces: list[np.ndarray]) -> Float[np.ndarray, "row channel lag"]:
     """Values after those before them; what is before the first step of a piece is not observed."""
-    found = []
+    every, found = 1 + sum(piece.size for piece in pieces) // _NUMBERS, []
     for piece in pieces:
         padded = np.concatenate([np.full((_LAGS, piece.shape[1]), np.nan), piece])
-        found.append(np.lib.stride_tricks.sliding_window_view(padded, _LAGS + 1, axis=0))
-    rows = np.concatenate(found)
-    return rows[:: 1 + rows[:, :, 0].size // _NUMBERS]
+        found.append(np.lib.stride_tricks.sliding_window_view(padded, _LAGS + 1, axis=0)[::every])
+    return np.concatenate(found)
 
 
 def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "row other"]) -> float:
@@ -178,16 +181,18 @@ def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "
     Far-out values have no vote, as in central normality (Raymaekers and Rousseeuw, 2021): codes for what went wrong
     would decide alone. A channel with many of them on the side that its power would stretch stays as it is.
     """
-    low, high = _fences(windows[:, -1])
-    codes = [np.mean(out[~np.isnan(windows[:, -1])]) > _CODES for out in (windows[:, -1] < low, windows[:, -1] > high)]
+    now, (low, high) = windows[:, -1], _fences(windows[:, -1])
+    codes = [np.sum(out) > _CODES * np.sum(~np.isnan(now)) for out in (now < low, now > high)]
     windows = np.where((windows < low) | (windows > high), np.nan, windows)
     chosen = ~np.isnan(windows).any(axis=1)
     if chosen.sum() < _FEW:
         chosen, windows = ~np.isnan(windows[:, -1]), windows[:, -1:]
     values = windows[chosen]
-    known = np.column_stack([np.ones(len(values)), others[chosen]])
-    if len(values) <= known.shape[1] + _LAGS or np.ptp(values[:, -1]) == 0:
+    if len(values) <= _LAGS + 1 or np.ptp(values[:, -1]) == 0:
         return 1.0
+    known = np.ones((len(values), 1))
+    if len(values) >= _ROWS_A_CHANNEL * others.shape[1]:  # fewer would be fitted, not explained
+        known = np.column_stack([known, others[chosen]])
     scores = _log_likelihoods(values, known)
     best, gain = int(np.argmax(scores)), float(np.max(scores) - scores[POWERS == 1][0])
     stretched = codes[0] if POWERS[best] < 1 else codes[1]

@@ -55,6 +55,7 @@ def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
         file.attrs["settings"] = json.dumps(asked.to_json(), sort_keys=True)
         file.attrs["fingerprint"] = state.plan.fingerprint
         file.attrs["given_validation"] = int(state.plan.split.get("kind") == "given")
+        file.attrs["powers"] = json.dumps(_powers(state.plan))
         file.attrs["stage"] = state.stage
         file.attrs["step"] = state.step
         file.attrs["best_score"] = state.best_score
@@ -103,7 +104,19 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
                 where=data.source,
                 hint="give the same data, or start anew with --force",
             )
+        if _json(safe.attribute(file, "powers") or "[]", list, str(path)) != _powers(plan):
+            raise ModelError(
+                "the training was begun in other units: this svae, or this machine, bends other channels",
+                where=str(path),
+                hint="start anew with --force",
+            )
         return _state(file, plan, str(path))
+
+
+def _powers(plan: Plan) -> list[float]:
+    """Of the channels' transform, or nothing: chosen from the data, but in steps, so that rounding may move one."""
+    warp = plan.start_scaler.warp
+    return [] if warp is None else warp.power.tolist()
 
 
 def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:

@@ -194,11 +194,13 @@ def _values(arrays: _Arrays, channels: int) -> list[Panel]:
 def _interval(arrays: _Arrays, mean: np.ndarray, std: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Edges (time, channel) of the 90 % interval: by quantiles where the file has these, else of a Gaussian."""
     levels, quantiles = safe.children(arrays.group.file).get("quantile"), arrays.get("quantiles")
-    if isinstance(levels, h5py.Dataset) and quantiles is not None and levels.shape == quantiles.shape[-1:]:
-        at = [np.flatnonzero(np.isclose(safe.read(levels), level)) for level in (0.05, 0.95)]
-        if all(len(where) for where in at):
-            low, high = (quantiles[..., int(where[0])].reshape(len(mean), -1) for where in at)
-            return low, high
+    if isinstance(levels, h5py.Dataset) and levels.dtype.kind == "f" and quantiles is not None:
+        safe.check_dataset(levels)
+        if quantiles.size == mean.size * (levels.size or 0) and quantiles.shape[0] == len(mean) and levels.ndim == 1:
+            at = [np.flatnonzero(np.isclose(safe.read(levels), level)) for level in (0.05, 0.95)]
+            if all(len(where) for where in at):
+                edges = quantiles.reshape(*mean.shape, -1)
+                return edges[..., int(at[0][0])], edges[..., int(at[1][0])]
     return None if std is None else (mean - 1.6449 * std, mean + 1.6449 * std)
 
 

@@ -60,4 +60,4 @@ def _may_be_one(roots: Complex[np.ndarray, " state"], steps: int, window: int) -
     most = int(count[passed].max(initial=0))
     chosen = np.zeros(len(roots), bool)
     chosen[order[:most]] = True
-    return chosen & (gap * window < 1)
+    return chosen & (gap * window < 2)

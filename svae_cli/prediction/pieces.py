@@ -22,7 +22,7 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import SelfCheck, self_check
+from svae_cli.prediction.self_check import ForecastCheck, SelfCheck, forecast_check, self_check
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -104,10 +104,23 @@ class _Run:
     def answer(self, number: int, entering: Gaussian, leaving: _End, sides: tuple[Any, Any]) -> dict[str, Array]:
         stretch, season = self._stretch(number), self.fitted.model.season
         said = None if season is None else self._remembered(season, number)
-        # A piece is long enough to be checked as if it were all there is. Forecasts of long series are not checked.
-        check = _checked(self.fitted.model, stretch) if self.ask.check and self.ask.last is None else None
+        check = None
+        if self.ask.check and self.ask.last is not None:
+            check = self._checked_ahead(self.ask.last)
+        elif self.ask.check:  # a piece is long enough to be checked as if it were all there is
+            check = _checked(self.fitted.model, stretch)
         beside = (*sides, said, check)
         return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
+
+    def _checked_ahead(self, horizon: int) -> ForecastCheck:
+        """The check of forecasts by the last ``PIECE`` known steps."""
+        known, data = self.data.lengths[self.index], self.data
+        begin = max(known - PIECE, 0)
+        inputs = np.zeros((PIECE, data.n_inputs), self.fitted.model.decoder.loadings.dtype)
+        if data.n_inputs:
+            inputs[: known - begin] = data.read_inputs(self.index, begin, known)
+        stretch = (*self._between(begin, begin + PIECE), jnp.asarray(inputs))
+        return _forecasts_checked(self.fitted.model, stretch, jnp.asarray(known - begin), horizon)
 
     def _remembered(self, season: SeasonMemory, number: int) -> Remembered:
         """What the cycles around a piece and in it say of its values."""
@@ -212,6 +225,11 @@ def _checked(model: SVAE, stretch: Stretch) -> SelfCheck:
 
 
 @eqx.filter_jit
+def _forecasts_checked(model: SVAE, stretch: Stretch, start: Array, horizon: int) -> ForecastCheck:
+    return forecast_check(model, *stretch, start=start, horizon=horizon)
+
+
+@eqx.filter_jit
 def _residuals(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> tuple[Array, Array]:
     values, observed, _ = stretch
     middle, _ = model.predictor_moments(_smooth(model, entering, leaving, stretch))
@@ -224,7 +242,7 @@ def _answer_piece(
     entering: Gaussian,
     leaving: _End,
     stretch: Stretch,
-    beside: tuple[Any, Any, Remembered | None, SelfCheck | None],
+    beside: tuple[Any, Any, Remembered | None, SelfCheck | ForecastCheck | None],
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:

@@ -282,7 +282,7 @@ def _descend(
     every = max(1, optimizer.steps // _ROUNDS)
     if state.step == 0:
         state, _, _ = _validation_round(state, as_full(state.model), None)
-    while state.step < optimizer.steps and state.stale <= plan.settings.patience and not clock.is_up:
+    while state.step < optimizer.steps and state.stale <= plan.settings.patience and not (clock.is_up or _lost(state)):
         model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
         if not np.isfinite(objective):
             problem = f"the objective became {objective} in step {state.step + 1}"
@@ -297,11 +297,16 @@ def _descend(
         valid, best = None, False
         if state.step % every == 0 or state.step == optimizer.steps:
             state, valid, best = _validation_round(state, as_full(model), objective)
-            if state.stage == "linear" and not np.isfinite(valid.score):
+            if _lost(state):
                 yield _left_early(state, clock, optimizer.steps, f"predictions are not finite after step {state.step}")
-                return state
+                continue
         yield _progress(state, clock, optimizer.steps, objective, valid, best=best)
     return state
+
+
+def _lost(state: TrainState) -> bool:
+    """Whether the linear stage has run out of float32; told by its record, so that a resumed run knows it too."""
+    return state.stage == "linear" and bool(state.history) and not np.isfinite(state.history[-1]["score"])
 
 
 def _left_early(state: TrainState, clock: _Clock, steps: int, problem: str) -> Progress:

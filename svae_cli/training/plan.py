@@ -220,10 +220,13 @@ def _resolve_transform(
 ) -> tuple[Settings, Scaler]:
     """Bend skewed channels, where noise is Gaussian and its size not given in the data's units."""
     fits = settings.likelihood == "gaussian" and settings.standardize == "channel" and settings.noise is None
+    if settings.transform == "power" and data.channel_shape:
+        raise UsageError("frames are not bent", hint="--transform none")
     if settings.transform == "none" or not fits or data.channel_shape:
         return settings.changed(transform="none"), scaler
     scaler = scaler.warped(data)
     if scaler.warp is None:
+        choices["transform"] = "none: the channels' noise is of one size at every level"
         return settings.changed(transform="none"), scaler
     powers = scaler.warp.power[scaler.warp.bent]
     choices["transform"] = (

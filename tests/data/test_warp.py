@@ -90,3 +90,25 @@ def test_long_series_are_chosen_by_stretches_and_moments_come_back_in_the_datas_
     assert abs(stats.skew(model[:, 0])) < 0.5 * stats.skew(level[:, 0])
     mean, std = scaler.moments_to_data(np.zeros((1, 1)), np.ones((1, 1)))
     np.testing.assert_allclose([mean[0, 0], std[0, 0]], [level.mean(), level.std()], rtol=0.1)
+
+
+def test_channels_not_seen_where_it_is_chosen_and_empty_series_are_left_alone():
+    level = np.concatenate([5 + 2 * np.exp(0.5 * _walk(40_000, 9)), np.full((40_000, 1), np.nan)], axis=1)
+    level[300:310, 1] = np.arange(10.0)
+    data = SeriesSet.from_arrays([np.zeros((0, 2)), level])
+    warp = Scaler.measure(data).warped(data).warp
+    assert warp is not None
+    assert warp.bent.tolist() == [True, False]
+    assert warp.problem(2) == ""
+
+
+@pytest.mark.parametrize(("rows", "width"), [(310, 300), (250, 150), (600, 150)])
+def test_noise_of_nearly_as_many_channels_as_rows_is_not_bent(rows, width):
+    noise = np.random.default_rng(rows).normal(size=(rows, width))
+    assert (choose_powers([_standard(noise)]) != 1).sum() <= 1  # of hundreds, by chance
+
+
+def test_codes_for_what_went_wrong_have_no_vote():
+    level = _walk(3000, 11)
+    level[::50] = -200.0
+    assert choose_powers([_standard(level)])[0] == 1

@@ -80,8 +80,9 @@ def test_a_forecasts_ratio_is_that_of_known_steps_forecast_from_those_before(fit
         predictor = fitted.model.predictor_moments(fitted.model.posterior(values, seen, inputs))
         mean, variance = fitted.model.likelihood.predictive_moments(*predictor)
         known = np.asarray(observed)[origin : origin + 10]
-        square = np.asarray((values - mean) ** 2 / variance)[origin : origin + 10][known]
-        total += min(square.mean(), 9.0)
+        square = np.asarray((values - mean) ** 2 / variance)[origin : origin + 10]
+        total += np.mean([min(square[known[:, d], d].mean(), 9.0) for d in range(CHANNELS) if known[:, d].any()])
+    assert total / 8 > 1
     assert float(found.ratio) == pytest.approx(total / 8, rel=2e-3)  # float32
 
 
@@ -97,6 +98,32 @@ def test_a_past_that_moved_more_than_training_widens_forecasts_and_leaves_means_
             np.testing.assert_array_equal(one.mean, other.mean)
         widths[name] = np.mean([c.std / p.std for c, p in zip(checked, plain, strict=True)])
     assert widths["shaken"] > 1.3 * widths["as before"]
+
+
+def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch):
+    truth = _truth(1, 120, seed=6)
+    truth[:, 60:] += 1.5 * np.random.default_rng(5).standard_normal((1, 60, CHANNELS))
+    last, whole = (SeriesSet.from_arrays([truth[0, start:]]) for start in (120 - 64, 0))
+    (expected,) = prediction.forecast(fitted, last, horizon=5)
+    (unchecked,) = prediction.forecast(fitted, last, horizon=5, self_check=False)
+    monkeypatch.setattr(pieces, "PIECE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
+    jax.clear_caches()
+    found, plain = ([p.std for p in prediction.whole(prediction.forecast(fitted, whole, horizon=5, self_check=c))][0]
+                    for c in (None, False))  # fmt: skip
+    np.testing.assert_allclose(found / plain, expected.std / unchecked.std, rtol=1e-3)
+
+
+def test_one_broken_channel_does_not_decide_alone_and_nothing_gets_narrower(fitted):
+    values, observed, inputs = _in_model_units(fitted, _truth(1, 50, seed=3)[0])
+    start = {"start": jnp.asarray(43), "horizon": 10}
+    seen = observed & (jnp.arange(50) < 43)[:, None]
+    sound = forecast_check(fitted.model, values, seen, inputs, **start)
+    broken = forecast_check(fitted.model, values.at[:, 0].set(-100.0), seen.at[:30, 0].set(False), inputs, **start)
+    assert float(broken.ratio) < float(sound.ratio) + 9 / CHANNELS
+    sure = forecast_check(fitted.model, values, seen & False, inputs, **start)
+    assert float(sure.ratio) == 1
 
 
 def test_values_that_hang_on_other_channels_get_the_whole_factor_and_firmly_held_ones_hardly_any():
