@@ -11,6 +11,9 @@ import h5py
 import numpy as np
 from processes import PROGRAM
 
+from svae_cli.files.pictures import read_picture
+from svae_cli.files.readers import ReadOptions
+
 
 def values(path: Path) -> np.ndarray:
     with h5py.File(path) as file:
@@ -168,6 +171,31 @@ def test_training_says_what_it_does_logs_it_and_repeats(svae, trained: Path, fol
     log = [json.loads(line) for line in (folder / "l.jsonl").read_text().splitlines()]
     assert log[-1]["step"] == log[-1]["steps"]
     assert (folder / "m.svae").read_bytes() == (trained / "m.svae").read_bytes()
+
+
+def test_a_picture_shows_the_quantiles_of_its_file(answers: Path):
+    picture = read_picture(str(answers / "d.imputed.h5"), ReadOptions(), series=None, channels=1)
+    with h5py.File(answers / "d.imputed.h5") as file:
+        low, high = np.moveaxis(file["quantiles"][0, :, 0, :], -1, 0)
+    np.testing.assert_array_equal(picture.panels[0].low, low)
+    np.testing.assert_array_equal(picture.panels[0].high, high)
+
+
+def test_a_model_of_bent_channels_writes_an_interval_unasked(svae, tmp_path: Path, small: tuple[str, ...]):
+    skewed = np.exp(np.random.default_rng(0).normal(size=(6, 80, 2)))
+    skewed[:, 10:13] = np.nan
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["data"] = skewed
+    assert svae("train", "s.h5", *small, cwd=tmp_path).returncode == 0
+    assert svae("impute", "s.svae", "s.h5", cwd=tmp_path).returncode == 0
+    with h5py.File(tmp_path / "s.imputed.h5") as file:
+        assert np.allclose(file["quantile"], [0.05, 0.5, 0.95])
+        low, middle, high = np.moveaxis(file["quantiles"][:, 11], -1, 0)
+        assert (low < middle).all()
+        assert (high - middle > middle - low).all()
+        assert (file["mean"][:, 11] > middle).all()
+    scores = json.loads(svae("evaluate", "s.svae", "s.h5", "--task", "impute", "--json", cwd=tmp_path).stdout)
+    assert all("nll" not in row and np.isfinite(row["crps"]) for row in scores["rows"])
 
 
 def test_a_dry_run_leaves_nothing(svae, folder: Path):

@@ -210,6 +210,9 @@ def test_a_linear_stage_whose_predictions_are_not_finite_is_left_with_its_best_r
     assert found[-1].report.stage == "full"
     history = found[-1].state.history
     assert [record["best"] for record in history if not np.isfinite(record["score"])] == [False]
+    lost = next(p.state for p in found if p.report.warning)
+    resumed = run(waves(), QUICK, lost)[-1].state
+    assert all(np.array_equal(a, b) for a, b in zip(leaves(found[-1].state), leaves(resumed), strict=True))
 
 
 def test_residual_chains_are_used_where_the_states_are_few_and_help():
