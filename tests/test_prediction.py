@@ -1,6 +1,6 @@
 """Answers of a model with known parameters: units, gaps, horizons, batches."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -251,7 +251,7 @@ def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, sea
         found = list(run())
         assert [p.start for p in found] == {"forecast": [0, 3, 11]}.get(name, [0, 8, 16, 24])
         (joined,) = prediction.whole(found)
-        for field in dataclasses.fields(joined):
+        for field in fields(joined):
             got, expected = (getattr(x, field.name) for x in (joined, at_once[name]))
             if isinstance(expected, np.ndarray):
                 # Chains look one piece ahead and one back, here of 8 steps.

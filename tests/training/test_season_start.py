@@ -41,7 +41,7 @@ def test_a_season_that_is_asked_for_widens_the_window_or_is_refused():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"window": 7}, {"likelihood": "student-t"}, {"posterior": "tcn"}, {"objective": "elbo"}]
+    "changes", [{"window": 5}, {"likelihood": "student-t"}, {"posterior": "tcn"}, {"objective": "elbo"}]
 )
 def test_no_season_where_it_cannot_be_used(changes):
     assert make_plan(periodic(), ASKED.changed(**changes)).settings.season == 0

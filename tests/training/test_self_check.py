@@ -54,14 +54,20 @@ def _in_model_units(fitted: FittedModel, raw: np.ndarray) -> tuple[jax.Array, ja
     )
 
 
+@eqx.filter_jit
+def _predicted(model, values, seen, inputs):
+    """Mean and variance of every value given those that are seen."""
+    predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+    return model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+
+
 def test_ratio_and_variances_are_those_of_channels_hidden_one_group_after_another(fitted):
     values, observed, inputs = _in_model_units(fitted, _dropped(_truth(1, 50, seed=3))[0])
     found = self_check(fitted.model, values, observed, inputs)
     total, weights = 4.0, 4.0
     for channel in range(CHANNELS):
         seen = observed & (jnp.arange(CHANNELS) % GROUPS != channel % GROUPS)
-        predictor = fitted.model.predictor_moments(fitted.model.posterior(values, seen, inputs))
-        mean, variance = fitted.model.likelihood.predictive_moments(*fitted.model.informed(values, seen, predictor))
+        mean, variance = _predicted(fitted.model, values, seen, inputs)
         np.testing.assert_allclose(found.alone[:, channel], variance[:, channel], rtol=1e-4)
         known = np.asarray(observed[:, channel])
         square = np.asarray((values - mean) ** 2 / variance)[known, channel]
@@ -77,8 +83,7 @@ def test_a_forecasts_ratio_is_that_of_known_steps_forecast_from_those_before(fit
     total = 4.0
     for origin in (33, 23, 13, 3):
         seen = observed & (jnp.arange(50) < origin)[:, None]
-        predictor = fitted.model.predictor_moments(fitted.model.posterior(values, seen, inputs))
-        mean, variance = fitted.model.likelihood.predictive_moments(*predictor)
+        mean, variance = _predicted(fitted.model, values, seen, inputs)
         known = np.asarray(observed)[origin : origin + 10]
         square = np.asarray((values - mean) ** 2 / variance)[origin : origin + 10]
         total += np.mean([min(square[known[:, d], d].mean(), 9.0) for d in range(CHANNELS) if known[:, d].any()])
