@@ -15,8 +15,9 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction import pieces
+from svae_cli.prediction.forecast_check import forecast_check
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import forecast_check, self_check
+from svae_cli.prediction.self_check import self_check
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once

@@ -21,8 +21,9 @@ from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, fi
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import ForecastCheck, SelfCheck, forecast_check, self_check
+from svae_cli.prediction.self_check import SelfCheck, self_check
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -106,21 +107,22 @@ class _Run:
         said = None if season is None else self._remembered(season, number)
         check = None
         if self.ask.check and self.ask.last is not None:
-            check = self._checked_ahead(self.ask.last)
+            check = self._checked_ahead(number, self.ask.last)
         elif self.ask.check:  # a piece is long enough to be checked as if it were all there is
             check = _checked(self.fitted.model, stretch)
         beside = (*sides, said, check)
         return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
 
-    def _checked_ahead(self, horizon: int) -> ForecastCheck:
-        """The check of forecasts by the last ``PIECE`` known steps."""
+    def _checked_ahead(self, number: int, horizon: int) -> ForecastCheck:
+        """The check of a piece's forecasts by the last ``PIECE`` known steps."""
         known, data = self.data.lengths[self.index], self.data
         begin = max(known - PIECE, 0)
         inputs = np.zeros((PIECE, data.n_inputs), self.fitted.model.decoder.loadings.dtype)
         if data.n_inputs:
             inputs[: known - begin] = data.read_inputs(self.index, begin, known)
         stretch = (*self._between(begin, begin + PIECE), jnp.asarray(inputs))
-        return _forecasts_checked(self.fitted.model, stretch, jnp.asarray(known - begin), horizon)
+        found = _forecasts_checked(self.fitted.model, stretch, jnp.asarray(known - begin), horizon)
+        return found._replace(start=jnp.asarray(known - number * PIECE))
 
     def _remembered(self, season: SeasonMemory, number: int) -> Remembered:
         """What the cycles around a piece and in it say of its values."""

@@ -13,7 +13,8 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
 from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
-from svae_cli.prediction.self_check import ForecastCheck, SelfCheck
+from svae_cli.prediction.forecast_check import ForecastCheck
+from svae_cli.prediction.self_check import SelfCheck
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Seen(NamedTuple):
         before: (residuals, observed, key of their noise) of the piece before, or None.
         after: the same of the piece after.
         remembered: what other cycles say, those of other pieces included; None if this is the whole series.
-        check: what the values say of the model's variances; None if they were not asked.
+        check: what the values say of the model's answers; None if they were not asked.
     """
 
     values: Float[Array, "time channel"]
@@ -177,8 +178,8 @@ def _informed(
         remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
         informed = model.with_season(predictor, remembered)
     if seen.check is not None:
-        variance = informed[1] + noise
-        informed = informed[0], seen.check.factor(variance) * variance - noise
+        mean, variance = seen.check.corrected(informed[0], informed[1] + noise)
+        informed = mean, variance - noise
     if drawn is None:
         return informed, None
     scaled = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))

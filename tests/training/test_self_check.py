@@ -7,34 +7,18 @@ import numpy as np
 import pytest
 
 from svae_cli import prediction
-from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
-from svae_cli.prediction.self_check import GROUPS, SelfCheck, forecast_check, self_check
-from svae_cli.training.fit import fit
+from svae_cli.prediction.self_check import GROUPS, SelfCheck, self_check
+from tests.training.waves import CHANNELS, in_model_units, predicted, wave_model, waves
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
-
-CHANNELS = 10  # more than groups, so that some are hidden together
 
 
 @pytest.fixture(scope="module")
 def fitted() -> FittedModel:
-    settings = Settings(
-        latent_dim=3, window=40, linear_steps=10, em_steps=5, epochs=1, recognition="linear", decoder="linear", season=0
-    )
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        *_, last = fit(SeriesSet.from_arrays(list(_truth(8, 60, seed=1))), settings)
-    return last.state.fitted
-
-
-def _truth(series: int, steps: int, *, seed: int, noise: float = 0.1) -> np.ndarray:
-    """Three slow waves of random phase, seen by all channels in noise."""
-    rng, loadings = np.random.default_rng(seed), np.random.default_rng(0).normal(size=(3, CHANNELS))
-    phase = rng.uniform(0, 2 * np.pi, (series, 1, 3))
-    waves = np.sin(np.arange(steps)[None, :, None] * np.array([0.11, 0.23, 0.37]) + phase)
-    return waves @ loadings + noise * rng.standard_normal((series, steps, CHANNELS))
+    return wave_model()
 
 
 def _dropped(truth: np.ndarray) -> np.ndarray:
@@ -45,29 +29,13 @@ def _dropped(truth: np.ndarray) -> np.ndarray:
     return shown
 
 
-def _in_model_units(fitted: FittedModel, raw: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
-    scaled = fitted.scaler.to_model(raw)
-    return (
-        jnp.asarray(np.nan_to_num(scaled), jnp.float32),
-        jnp.asarray(~np.isnan(raw)),
-        jnp.zeros((len(raw), 0), jnp.float32),
-    )
-
-
-@eqx.filter_jit
-def _predicted(model, values, seen, inputs):
-    """Mean and variance of every value given those that are seen."""
-    predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-    return model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-
-
 def test_ratio_and_variances_are_those_of_channels_hidden_one_group_after_another(fitted):
-    values, observed, inputs = _in_model_units(fitted, _dropped(_truth(1, 50, seed=3))[0])
+    values, observed, inputs = in_model_units(fitted, _dropped(waves(1, 50, seed=3))[0])
     found = self_check(fitted.model, values, observed, inputs)
     total, weights = 4.0, 4.0
     for channel in range(CHANNELS):
         seen = observed & (jnp.arange(CHANNELS) % GROUPS != channel % GROUPS)
-        mean, variance = _predicted(fitted.model, values, seen, inputs)
+        mean, variance = predicted(fitted.model, values, seen, inputs)
         np.testing.assert_allclose(found.alone[:, channel], variance[:, channel], rtol=1e-4)
         known = np.asarray(observed[:, channel])
         square = np.asarray((values - mean) ** 2 / variance)[known, channel]
@@ -76,68 +44,16 @@ def test_ratio_and_variances_are_those_of_channels_hidden_one_group_after_anothe
     assert float(found.ratio) == pytest.approx(total / weights, rel=1e-4)
 
 
-def test_a_forecasts_ratio_is_that_of_known_steps_forecast_from_those_before(fitted):
-    values, observed, inputs = _in_model_units(fitted, _dropped(_truth(1, 50, seed=3))[0])
-    observed = observed & (jnp.arange(50) < 43)[:, None]
-    found = forecast_check(fitted.model, values, observed, inputs, start=jnp.asarray(43), horizon=10)
-    total = 4.0
-    for origin in (33, 23, 13, 3):
-        seen = observed & (jnp.arange(50) < origin)[:, None]
-        mean, variance = _predicted(fitted.model, values, seen, inputs)
-        known = np.asarray(observed)[origin : origin + 10]
-        square = np.asarray((values - mean) ** 2 / variance)[origin : origin + 10]
-        total += np.mean([min(square[known[:, d], d].mean(), 9.0) for d in range(CHANNELS) if known[:, d].any()])
-    assert total / 8 > 1
-    assert float(found.ratio) == pytest.approx(total / 8, rel=2e-3)  # float32
-
-
-def test_a_past_that_moved_more_than_training_widens_forecasts_and_leaves_means_alone(fitted):
-    truth = _truth(6, 60, seed=4)
-    shaken = truth + 1.5 * np.random.default_rng(5).standard_normal(truth.shape)
-    widths = {}
-    for name, data in (("as before", truth), ("shaken", shaken)):
-        series = SeriesSet.from_arrays(list(data))
-        checked = list(prediction.forecast(fitted, series, horizon=5))
-        plain = list(prediction.forecast(fitted, series, horizon=5, self_check=False))
-        for one, other in zip(checked, plain, strict=True):
-            np.testing.assert_array_equal(one.mean, other.mean)
-        widths[name] = np.mean([c.std / p.std for c, p in zip(checked, plain, strict=True)])
-    assert widths["shaken"] > 1.3 * widths["as before"]
-
-
-def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch):
-    truth = _truth(1, 120, seed=6)
-    truth[:, 60:] += 1.5 * np.random.default_rng(5).standard_normal((1, 60, CHANNELS))
-    last, whole = (SeriesSet.from_arrays([truth[0, start:]]) for start in (120 - 64, 0))
-    (expected,) = prediction.forecast(fitted, last, horizon=5)
-    (unchecked,) = prediction.forecast(fitted, last, horizon=5, self_check=False)
-    monkeypatch.setattr(pieces, "PIECE", 64)
-    monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
-    monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
-    jax.clear_caches()
-    found, plain = ([p.std for p in prediction.whole(prediction.forecast(fitted, whole, horizon=5, self_check=c))][0]
-                    for c in (None, False))  # fmt: skip
-    np.testing.assert_allclose(found / plain, expected.std / unchecked.std, rtol=1e-3)
-
-
-def test_one_broken_channel_does_not_decide_alone_and_nothing_gets_narrower(fitted):
-    values, observed, inputs = _in_model_units(fitted, _truth(1, 50, seed=3)[0])
-    start = {"start": jnp.asarray(43), "horizon": 10}
-    seen = observed & (jnp.arange(50) < 43)[:, None]
-    sound = forecast_check(fitted.model, values, seen, inputs, **start)
-    broken = forecast_check(fitted.model, values.at[:, 0].set(-100.0), seen.at[:30, 0].set(False), inputs, **start)
-    assert float(broken.ratio) < float(sound.ratio) + 9 / CHANNELS
-    sure = forecast_check(fitted.model, values, seen & False, inputs, **start)
-    assert float(sure.ratio) == 1
-
-
 def test_values_that_hang_on_other_channels_get_the_whole_factor_and_firmly_held_ones_hardly_any():
     check = SelfCheck(jnp.asarray(3.0), jnp.asarray([[4.0, 4.0, 4.0]]))
-    np.testing.assert_allclose(check.factor(jnp.asarray([[4.0, 8.0, 0.4]])), [[3.0, 3.0, 1.02]], rtol=1e-6)
+    mean, variance = jnp.asarray([[1.0, 2.0, 3.0]]), jnp.asarray([[4.0, 8.0, 0.4]])
+    found = check.corrected(mean, variance)
+    np.testing.assert_array_equal(found[0], mean)
+    np.testing.assert_allclose(found[1] / variance, [[3.0, 3.0, 1.02]], rtol=1e-6)
 
 
 def test_sensors_that_came_apart_widen_the_gaps_and_leave_means_alone(fitted):
-    truth = _truth(6, 50, seed=4)
+    truth = waves(6, 50, seed=4)
     apart = truth + 0.8 * np.random.default_rng(5).standard_normal((6, 1, CHANNELS))
     widths = {}
     for name, data in (("as before", truth), ("apart", apart)):
@@ -152,7 +68,7 @@ def test_sensors_that_came_apart_widen_the_gaps_and_leave_means_alone(fitted):
 
 
 def test_quantiles_and_paths_have_the_checked_width(fitted):
-    apart = _truth(1, 50, seed=4) + 0.8 * np.random.default_rng(5).standard_normal((1, 1, CHANNELS))
+    apart = waves(1, 50, seed=4) + 0.8 * np.random.default_rng(5).standard_normal((1, 1, CHANNELS))
     series = SeriesSet.from_arrays(list(_dropped(apart)))
     found = next(prediction.impute(fitted, series, quantiles=(0.05, 0.95), samples=4000))
     width = found.quantiles[15:35, 2, 1] - found.quantiles[15:35, 2, 0]
@@ -165,7 +81,7 @@ def test_a_series_in_pieces_is_checked_piece_by_piece(fitted, monkeypatch):
     monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
     monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
     jax.clear_caches()
-    truth = _truth(1, 128, seed=6)
+    truth = waves(1, 128, seed=6)
     truth[:, 64:] += 0.8 * np.random.default_rng(5).standard_normal((1, 1, CHANNELS))
     truth[:, [10, 11, 12, 90, 91, 92], 2] = np.nan
     series = SeriesSet.from_arrays(list(truth))

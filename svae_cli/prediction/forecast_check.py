@@ -1,0 +1,209 @@
+"""Forecasts put to the test of the steps that are known: are they better than the simplest ones, and as sure as right?
+
+A model that fits what it was trained on need not fit what came since, and may then be beaten by the last value, or by
+the last season again. The data that are to be continued show it: forecast their last steps from those before, from up
+to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
+much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
+the model knows least of; where the errors left are larger than promised, the intervals get wider.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from svae_cli.models.svae import SVAE
+from svae_cli.prediction.self_check import CAP, PRIOR
+
+ORIGINS = 8
+"""Forecasts of known steps."""
+
+_CYCLES = 3  # seasons in the mean of the last ones
+_TENTHS = 10  # a share is so many tenths
+
+
+class Continuations(NamedTuple):
+    """The simplest ways to go on from an origin: the last value, the last season, the mean of the last three seasons.
+
+    Attributes:
+        table: forecasts by the step's phase; with no season the last value is the only way, of one phase.
+        known: channels of which any value was seen.
+    """
+
+    table: Float[Array, "way phase channel"]
+    known: Bool[Array, " channel"]
+
+    @classmethod
+    def of(
+        cls,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        origin: Int[Array, ""],
+        period: int | None,
+    ) -> "Continuations":
+        """From what was observed before the origin.
+
+        Args:
+            values: finite everywhere.
+            observed: which of them count.
+            origin: the first step to be forecast.
+            period: steps of a season, or None.
+        """
+        step = jnp.arange(len(values))[:, None]
+        latest = jnp.max(jnp.where(observed & (step < origin), step, -1), axis=0)
+        last = jnp.take_along_axis(values, jnp.maximum(latest, 0)[None], axis=0)
+        if period is None:
+            return cls(last[None], latest >= 0)
+        at = origin - period * jnp.arange(1, _CYCLES + 1)[:, None] + jnp.arange(period)[None]
+        inside = jnp.clip(at, 0, len(values) - 1)
+        known, cycles = observed[inside] & (at >= 0)[..., None], values[inside]
+        count = jnp.sum(known, axis=0)
+        mean = jnp.sum(jnp.where(known, cycles, 0.0), axis=0) / jnp.maximum(count, 1)
+        newest = jnp.take_along_axis(cycles, jnp.argmax(known, axis=0)[None], axis=0)[0]
+        ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
+        return cls(jnp.stack(ways), latest >= 0)
+
+    def beyond(
+        self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"]
+    ) -> Float[Array, "way time channel"]:
+        """By how much each way differs from a forecast, 0 where it has nothing to say.
+
+        Args:
+            mean: the forecast.
+            ahead: steps from the origin, 0 for the first.
+        """
+        return jnp.where(self.known, self.table[:, ahead % self.table.shape[1]] - mean, 0.0)
+
+
+class ForecastCheck(NamedTuple):
+    """What the past of a series says of the forecasts of its future.
+
+    Attributes:
+        shares: of each way to go on in the forecast of the steps that are known least; the rest is the model's.
+        ratio: squared errors over the variances promised, of known steps forecast from those before; shrunk to 1, and
+            not below it.
+        farthest: predictive variance at the end of the forecasts of known steps.
+        ways: the simplest continuations of the series.
+        start: the first step that is not known.
+    """
+
+    shares: Float[Array, "way channel"]
+    ratio: Float[Array, ""]
+    farthest: Float[Array, " channel"]
+    ways: Continuations
+    start: Int[Array, ""]
+
+    def corrected(
+        self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
+    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+        """Predictive moments, noise included, put right; those of steps before ``start`` mean nothing."""
+        unknown = jnp.clip(variance / self.farthest, 0.0, 1.0)
+        beyond = self.ways.beyond(mean, jnp.arange(len(mean)) - self.start)
+        return mean + unknown * jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio
+
+
+class _Errors(NamedTuple):
+    """Mean products of errors over variances at the steps forecast from one origin, and what else it is judged by."""
+
+    own: Float[Array, " channel"]
+    with_ways: Float[Array, "way channel"]
+    of_ways: Float[Array, "way way channel"]
+    farthest: Float[Array, " channel"]
+    counts: Int[Array, " channel"]
+
+
+def forecast_check(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    observed: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+    *,
+    start: Int[Array, ""],
+    horizon: int,
+) -> ForecastCheck:
+    """Forecast the last known steps from those before, and compare with the truth and with the simplest ways to go on.
+
+    A series of fewer than two horizons is asked for half of itself, which counts for less. Origins are a horizon apart,
+    or as close as it takes to leave half of what is known before the last of them.
+
+    Args:
+        model: with Gaussian noise.
+        values: in model units, finite everywhere.
+        observed: which of them count; none from ``start`` on.
+        inputs: known inputs.
+        start: the first step that is not known.
+        horizon: steps of a forecast.
+    """
+    period = None if model.season is None else model.season.period
+    back = jnp.minimum(horizon, start // 2)
+    apart = jnp.clip((start - back) // (2 * (ORIGINS - 1)), 1, jnp.maximum(back, 1))
+    step = jnp.arange(len(values))
+
+    def look_back(_: None, number: Array) -> tuple[None, _Errors]:
+        origin = start - back - number * apart
+        seen = observed & (step < origin)[:, None]
+        ahead = (step >= origin) & (step < origin + back)
+        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        beyond = Continuations.of(values, seen, origin, period).beyond(mean, step - origin)
+        return None, _errors(values - mean, variance, beyond, ahead, observed & (origin > 0))
+
+    errors = jax.lax.scan(look_back, None, jnp.arange(ORIGINS))[1]
+    whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
+    shares = _shares(errors, whole)
+    left = errors.own - 2 * jnp.einsum("wc,owc->oc", shares, errors.with_ways)
+    left = left + jnp.einsum("vc,ovwc,wc->oc", shares, errors.of_ways, shares)
+    asked = errors.counts > 0
+    by_origin = jnp.sum(jnp.clip(left, 0.0, CAP), axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
+    ratio = (PRIOR + whole * jnp.sum(by_origin)) / (PRIOR + whole * jnp.sum(jnp.any(asked, axis=1)))
+    farthest = jnp.sum(jnp.where(asked, errors.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
+    ways = Continuations.of(values, observed, start, period)
+    # Never narrower: steps that training has seen are easier to forecast than the future.
+    return ForecastCheck(shares, jnp.maximum(ratio, 1.0), jnp.where(farthest > 0, farthest, 1.0), ways, start)
+
+
+def _errors(
+    own: Float[Array, "time channel"],
+    variance: Float[Array, "time channel"],
+    beyond: Float[Array, "way time channel"],
+    ahead: Bool[Array, " time"],
+    observed: Bool[Array, "time channel"],
+) -> _Errors:
+    """Of the steps ahead that were observed; how much the ways differ counts by how little the model knows."""
+    farthest = jnp.max(jnp.where(ahead[:, None], variance, 0.0), axis=0)
+    beyond = beyond * jnp.clip(variance / jnp.where(farthest > 0, farthest, 1.0), 0.0, 1.0)
+    asked = observed & ahead[:, None]
+    counts = jnp.sum(asked, axis=0)
+    weight = jnp.where(asked, 1.0 / variance, 0.0) / jnp.maximum(counts, 1)
+    return _Errors(
+        own=jnp.sum(weight * own**2, axis=0),
+        with_ways=jnp.sum(weight * own * beyond, axis=1),
+        of_ways=jnp.einsum("tc,vtc,wtc->vwc", weight, beyond, beyond),
+        farthest=farthest,
+        counts=counts,
+    )
+
+
+def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
+    """The shares, each channel's own, with the smallest squared errors; none is preferred by ``PRIOR`` more origins.
+
+    Args:
+        errors: by origin.
+        whole: how much of a horizon an origin's forecast was.
+    """
+    linear, square = jnp.sum(errors.with_ways, axis=0), jnp.sum(errors.of_ways, axis=0)
+    ways = len(linear)
+    choices = jnp.asarray(_simplex(ways), linear.dtype)
+    origins = jnp.maximum(jnp.sum(errors.counts > 0, axis=0), 1)
+    penalty = PRIOR / (origins * jnp.where(whole > 0, whole, 1.0)) * jnp.einsum("wwc->wc", square)
+    loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear + choices**2 @ penalty
+    return choices[jnp.argmin(loss, axis=0)].T
+
+
+def _simplex(ways: int) -> np.ndarray:
+    """All shares in tenths that add up to 1 at most; none first, which wins where all are alike."""
+    tenths = itertools.product(range(_TENTHS + 1), repeat=ways)
+    return np.array([t for t in tenths if sum(t) <= _TENTHS]) / _TENTHS

@@ -1,0 +1,167 @@
+"""Forecasts put to the test of known steps: shares of the simplest ways to go on, and widths."""
+
+import itertools
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from svae_cli import prediction
+from svae_cli.data.series import SeriesSet
+from svae_cli.models.fitted import FittedModel
+from svae_cli.models.season import SeasonMemory
+from svae_cli.prediction import pieces
+from svae_cli.prediction.forecast_check import Continuations, forecast_check
+from tests.training.waves import CHANNELS, in_model_units, predicted, wave_model, waves
+
+pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+
+
+@pytest.fixture(scope="module")
+def fitted() -> FittedModel:
+    return wave_model()
+
+
+def _with_season(fitted: FittedModel, period: int) -> FittedModel:
+    """One whose season memory has learned nothing, but knows the period."""
+    memory = SeasonMemory.unknown(CHANNELS, period).astype(np.dtype(np.float32))
+    model = eqx.tree_at(lambda m: m.season, fitted.model, memory, is_leaf=lambda a: a is None)
+    return replace(fitted, model=model)
+
+
+def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
+    """(way, step, channel) of the last value, the last season and the mean of the last three; NaN where missing."""
+    found = np.zeros((1 if period is None else 3, steps, values.shape[1]))
+    for channel, step in itertools.product(range(values.shape[1]), range(steps)):
+        known = values[:, channel][~np.isnan(values[:, channel])]
+        found[:, step, channel] = known[-1]
+        if period is not None:
+            at = [len(values) + step % period - cycle * period for cycle in (1, 2, 3)]
+            cycles = [values[t, channel] for t in at if t >= 0 and not np.isnan(values[t, channel])]
+            if cycles:
+                found[1:, step, channel] = cycles[0], np.mean(cycles)
+    return found
+
+
+@pytest.mark.parametrize("period", [None, 7])
+def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period):
+    model = fitted.model if period is None else _with_season(fitted, period).model
+    raw = waves(1, 50, seed=3)[0] * 1.5
+    raw[4:8, 2] = raw[30, 5] = np.nan
+    values, observed, inputs = in_model_units(fitted, raw)
+    observed = observed & (jnp.arange(50) < 43)[:, None]
+    found = forecast_check(model, values, observed, inputs, start=jnp.asarray(43), horizon=10)
+    own, gaps, apart = [], [], (43 - 10) // 14
+    for origin in (33 - number * apart for number in range(8)):
+        seen = observed & (jnp.arange(50) < origin)[:, None]
+        mean, variance = (np.asarray(a, float)[origin : origin + 10] for a in predicted(model, values, seen, inputs))
+        truth = np.where(observed, np.asarray(values, float), np.nan)
+        ways = _ways(truth[:origin], period, 10) - mean
+        own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
+        gaps.append(ways * variance / variance.max(axis=0) / np.sqrt(variance))
+    own, gaps = np.array(own), np.array(gaps)
+    steps = ~np.isnan(own)
+    ratios = np.zeros((8, CHANNELS))
+    for channel in range(CHANNELS):
+        asked = steps[:, :, channel] / steps[:, :, channel].sum(axis=1, keepdims=True)
+        error, gap = np.nan_to_num(own[..., channel]), gaps[..., channel]
+        penalty = 4 / 8 * np.einsum("ot,owt->w", asked, gap**2)
+        grid = [np.array(s) / 10 for s in itertools.product(range(11), repeat=gap.shape[1]) if sum(s) <= 10]
+        left = [np.sum(asked * (error - np.einsum("w,owt->ot", s, gap)) ** 2) + penalty @ s**2 for s in grid]
+        chosen = np.asarray(found.shares[:, channel], float)
+        of_chosen = np.sum(asked * (error - np.einsum("w,owt->ot", chosen, gap)) ** 2) + penalty @ chosen**2
+        assert of_chosen == pytest.approx(min(left), rel=1e-3)
+        rest = error - np.einsum("w,owt->ot", chosen, gap)
+        ratios[:, channel] = np.minimum(np.sum(asked * rest**2, axis=1), 9.0)
+    expected = (4 + ratios.mean(axis=1).sum()) / 12
+    assert expected > 1
+    assert float(found.ratio) == pytest.approx(expected, rel=5e-3)  # float32
+    ways = _ways(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
+    np.testing.assert_allclose(
+        found.ways.table[:, np.arange(7) % found.ways.table.shape[1]], ways, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_season_that_the_model_does_not_know_comes_back_in_the_forecast(fitted):
+    rng = np.random.default_rng(7)
+    season = 3 * rng.standard_normal((9, CHANNELS))
+    whole = np.tile(season, (14, 1)) + 0.1 * rng.standard_normal((126, CHANNELS))
+    series, later = SeriesSet.from_arrays([whole[:117]]), whole[117:]
+    asked = {"horizon": 9, "quantiles": (0.5,), "samples": 500}
+    told = _with_season(fitted, 9)
+    (checked,), (plain,) = (list(prediction.forecast(told, series, self_check=c, **asked)) for c in (None, False))
+    assert np.abs(checked.mean - later).mean() < 0.5 * np.abs(plain.mean - later).mean()
+    np.testing.assert_allclose(checked.quantiles[..., 0], checked.mean, atol=1e-4)
+    np.testing.assert_allclose(checked.samples.mean(axis=0), checked.mean, atol=0.3 * checked.std.max())
+
+
+def test_a_model_that_is_right_keeps_its_forecasts(fitted):
+    series = SeriesSet.from_arrays(list(waves(6, 60, seed=4)))
+    checked, plain = (list(prediction.forecast(fitted, series, horizon=5, self_check=c)) for c in (None, False))
+    moved = np.mean([np.abs(c.mean - p.mean) / p.std for c, p in zip(checked, plain, strict=True)])
+    assert moved < 0.2
+
+
+def test_a_past_that_moved_more_than_training_widens_forecasts(fitted):
+    truth = waves(6, 60, seed=4)
+    shaken = truth + 1.5 * np.random.default_rng(5).standard_normal(truth.shape)
+    widths = {}
+    for name, data in (("as before", truth), ("shaken", shaken)):
+        series = SeriesSet.from_arrays(list(data))
+        checked, plain = (list(prediction.forecast(fitted, series, horizon=5, self_check=c)) for c in (None, False))
+        widths[name] = np.mean([c.std / p.std for c, p in zip(checked, plain, strict=True)])
+    assert widths["shaken"] > 1.3 * widths["as before"]
+
+
+def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch):
+    truth = waves(1, 120, seed=6)
+    truth[:, 60:] += 1.5 * np.random.default_rng(5).standard_normal((1, 60, CHANNELS))
+    last, whole = (SeriesSet.from_arrays([truth[0, start:]]) for start in (120 - 64, 0))
+    expected, unchecked = (next(prediction.forecast(fitted, last, horizon=12, self_check=c)) for c in (None, False))
+    monkeypatch.setattr(pieces, "PIECE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
+    jax.clear_caches()
+    found, plain = (
+        next(prediction.whole(prediction.forecast(fitted, whole, horizon=12, self_check=c))) for c in (None, False)
+    )
+    np.testing.assert_allclose(found.std / plain.std, expected.std / unchecked.std, rtol=1e-3)
+    np.testing.assert_allclose(found.mean - plain.mean, expected.mean - unchecked.mean, atol=0.05 * plain.std.max())
+    assert np.abs(found.mean - plain.mean).max() > 0.1
+
+
+def test_one_broken_channel_does_not_decide_alone_and_nothing_gets_narrower(fitted):
+    values, observed, inputs = in_model_units(fitted, waves(1, 50, seed=3)[0])
+    start = {"start": jnp.asarray(43), "horizon": 10}
+    seen = observed & (jnp.arange(50) < 43)[:, None]
+    sound = forecast_check(fitted.model, values, seen, inputs, **start)
+    broken = forecast_check(fitted.model, values.at[:, 0].set(-100.0), seen.at[:30, 0].set(False), inputs, **start)
+    assert float(broken.ratio) < float(sound.ratio) + 9 / CHANNELS
+    nothing = forecast_check(fitted.model, values, seen & False, inputs, **start)
+    assert float(nothing.ratio) == 1
+    mean, variance = predicted(fitted.model, values, seen & False, inputs)
+    np.testing.assert_array_equal(nothing.corrected(mean, variance)[0], mean)
+
+
+@pytest.mark.parametrize("known", [0, 1, 2, 5])
+def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
+    values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
+    seen = observed & (jnp.arange(60) < known)[:, None]
+    found = forecast_check(fitted.model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
+    assert float(jnp.max(found.shares)) <= 0.2
+    mean, variance = found.corrected(*predicted(fitted.model, values, seen, inputs))
+    assert bool(jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(variance)))
+
+
+def test_a_channel_never_seen_and_a_phase_never_seen():
+    values = jnp.asarray([[1.0, 9.0], [2.0, 9.0], [3.0, 9.0], [4.0, 9.0]])
+    observed = jnp.asarray([[True, False], [False, False], [True, False], [False, False]])
+    ways = Continuations.of(values, observed, jnp.asarray(4), 2)
+    # Phase 0 was seen as 3 and 1, phase 1 never: there the last value, 3.
+    np.testing.assert_allclose(ways.table[..., 0], [[3.0, 3.0], [3.0, 3.0], [2.0, 3.0]])
+    beyond = ways.beyond(jnp.zeros((3, 2)), jnp.arange(3))
+    np.testing.assert_allclose(beyond[..., 0], [[3.0, 3.0, 3.0], [3.0, 3.0, 3.0], [2.0, 3.0, 2.0]])
+    np.testing.assert_array_equal(beyond[..., 1], 0)

@@ -1,0 +1,47 @@
+"""A small model of ten channels that are three slow waves, and data for it."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.models.fitted import FittedModel
+from svae_cli.training.fit import fit
+
+CHANNELS = 10  # more than groups of the self-check, so that some are hidden together
+
+
+def wave_model() -> FittedModel:
+    """Trained in a hurry."""
+    settings = Settings(
+        latent_dim=3, window=40, linear_steps=10, em_steps=5, epochs=1, recognition="linear", decoder="linear", season=0
+    )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        *_, last = fit(SeriesSet.from_arrays(list(waves(8, 60, seed=1))), settings)
+    return last.state.fitted
+
+
+def waves(series: int, steps: int, *, seed: int, noise: float = 0.1) -> np.ndarray:
+    """Three slow waves of random phase, seen by all channels in noise."""
+    rng, loadings = np.random.default_rng(seed), np.random.default_rng(0).normal(size=(3, CHANNELS))
+    phase = rng.uniform(0, 2 * np.pi, (series, 1, 3))
+    waves = np.sin(np.arange(steps)[None, :, None] * np.array([0.11, 0.23, 0.37]) + phase)
+    return waves @ loadings + noise * rng.standard_normal((series, steps, CHANNELS))
+
+
+def in_model_units(fitted: FittedModel, raw: np.ndarray) -> tuple[jax.Array, jax.Array, jax.Array]:
+    scaled = fitted.scaler.to_model(raw)
+    return (
+        jnp.asarray(np.nan_to_num(scaled), jnp.float32),
+        jnp.asarray(~np.isnan(raw)),
+        jnp.zeros((len(raw), 0), jnp.float32),
+    )
+
+
+@eqx.filter_jit
+def predicted(model, values, seen, inputs):
+    """Mean and variance of every value given those that are seen."""
+    predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+    return model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
