@@ -49,7 +49,7 @@ def command(
     console = talking.console()
     asked_levels = parse_quantiles(quantiles)
     target, format = writing.target(stem=stem_of(data), suffix="forecast")
-    from svae_cli.cli.opening import input_paths, levels_of, open_data, open_model
+    from svae_cli.cli.opening import checked_of, input_paths, levels_of, open_data, open_model
     from svae_cli.files.atomic import check_target
 
     check_target(target, force=writing.force, inputs=input_paths(model, data))
@@ -60,7 +60,8 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
-        asked = {"horizon": horizon, "origin": origin, "samples": samples, "self_check": self_check}
+        checked = checked_of(fitted, series, self_check, console, ahead=True)
+        asked = {"horizon": horizon, "origin": origin, "samples": samples, "self_check": checked}
         header = Header.like(
             "forecast",
             series,

@@ -1,6 +1,6 @@
 """``svae impute``: fill gaps, with uncertainty."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,6 @@ from svae_cli.cli.options import (
     parse_quantiles,
     stem_of,
 )
-
-if TYPE_CHECKING:
-    from svae_cli.cli.console import Console
-    from svae_cli.data.series import SeriesSet
-    from svae_cli.models.fitted import FittedModel
 
 SHORT = "Fill gaps, with uncertainty."
 EXAMPLES = """
@@ -57,7 +52,7 @@ def command(
     console = talking.console()
     asked_levels = parse_quantiles(quantiles)
     target, format = writing.target(stem=stem_of(data), suffix="imputed")
-    from svae_cli.cli.opening import input_paths, levels_of, open_data, open_model
+    from svae_cli.cli.opening import checked_of, input_paths, levels_of, open_data, open_model
     from svae_cli.files.atomic import check_target
 
     check_target(target, force=writing.force, inputs=input_paths(model, data))
@@ -68,7 +63,7 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
-        checked = _checked(fitted, series, self_check, console)
+        checked = checked_of(fitted, series, self_check, console)
         asked = {"samples": samples, "reconstruct": reconstruct, "latents": latents, "self_check": checked}
         header = Header.like(
             "imputation",
@@ -91,13 +86,3 @@ def command(
     tell_written(console, target, f"{count.missing:,} of {count.values:,} values filled in {count.series} series", {
         "series": count.series, "values": count.values, "filled": count.missing,
     })  # fmt: skip
-
-
-def _checked(fitted: "FittedModel", series: "SeriesSet", asked: bool | None, console: "Console") -> bool:  # noqa: FBT001
-    """Whether to test intervals on the data; says so where that was left out for its cost."""
-    from svae_cli import prediction
-
-    checked = prediction.is_checked(fitted.model, series, asked=asked)
-    if asked is None and not checked and prediction.can_check(fitted.model):
-        console.say("intervals are as in training; --self-check tests them on these data, in 9 times the time")
-    return checked

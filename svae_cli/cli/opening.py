@@ -53,3 +53,21 @@ def input_paths(*specs: str | Path) -> list[Path]:
     from svae_cli.files.readers import split_spec
 
     return [path for spec in specs if str(path := split_spec(str(spec))[0]) != "-"]
+
+
+def checked_of(
+    fitted: "FittedModel",
+    series: SeriesSet,
+    asked: bool | None,  # noqa: FBT001
+    console: Console,
+    *,
+    ahead: bool = False,
+) -> bool:
+    """Whether to test the answers on the data; says so where that was left out for its cost."""
+    from svae_cli import prediction
+
+    checked = prediction.is_checked(fitted.model, series, asked=asked, ahead=ahead)
+    if asked is None and not checked and prediction.can_check(fitted.model, ahead=ahead):
+        what = "forecasts are the model's own" if ahead else "intervals are as in training"
+        console.say(f"{what}; --self-check tests them on these data, in 9 times the time")
+    return checked
