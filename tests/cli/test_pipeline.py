@@ -143,7 +143,10 @@ def test_ragged_series_come_back_under_their_keys(svae, folder: Path):
 
 
 def test_every_kind_of_file_is_inspected_and_drawn(svae, answers: Path, stopped: Path, folder: Path):
-    kinds = {"d.h5": "data", "m.svae": "model", "d.imputed.h5": "result"}
+    assert svae("forecast", "m.svae", "d.h5", "-H", "5", "-o", folder / "f.h5", cwd=answers).returncode == 0
+    said = json.loads(svae("inspect", folder / "f.h5", "--json", cwd=answers).stdout)
+    assert (said["kind"], said["steps"]["max"], len(said["channels"])) == ("result", 5, 2)
+    kinds = {"d.h5": "data", "m.svae": "model", "d.imputed.h5": "result", "d.latents.h5": "result", "new.h5": "result"}
     for name, kind in kinds.items():
         found = svae("inspect", name, "--json", cwd=answers)
         assert json.loads(found.stdout)["kind"] == kind

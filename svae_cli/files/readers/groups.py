@@ -118,7 +118,7 @@ def _could_be_series(node: h5py.Dataset) -> bool:
 
 def _only_series(folder: h5py.Group, name: str) -> h5py.Dataset:
     members = {key: node for key, node in safe.children(folder).items() if isinstance(node, h5py.Dataset)}
-    for preferred in single.PREFERRED:
+    for preferred in single.preferred_in(folder.file):
         if preferred in members:
             return members[preferred]
     chosen = [node for node in members.values() if single.is_candidate(node)]

@@ -49,7 +49,7 @@ def choose(file: h5py.File, options: ReadOptions, name: str) -> safe.Node:
             raise DataError(f"{name} has no {options.dataset!r}", hint=f"its datasets: {listed}")
         return found
     inside = safe.children(file)
-    for node in (inside[name] for name in single.PREFERRED if name in inside):
+    for node in (inside[name] for name in single.preferred_in(file) if name in inside):
         if isinstance(node, h5py.Group) or (single.could_be(node) and not labels.is_scale(node)):
             return node
     candidates = {path: d for path, d in safe.datasets(file).items() if single.is_candidate(d)}

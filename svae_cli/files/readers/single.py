@@ -10,6 +10,14 @@ from svae_cli.files.readers.source import ArrayBlock, Axes, ReadOptions, Recordi
 PREFERRED = ("data", "X", "x", "observations")
 """Names that are taken for the series without being told."""
 
+_ANSWERS = ("mean", "latent_mean")
+
+
+def preferred_in(file: h5py.File) -> tuple[str, ...]:
+    """``PREFERRED``; of a result of svae that holds no data, such as a forecast, what it says instead."""
+    is_result = str(safe.attribute(file, "svae_format") or "").startswith("svae-result")
+    return (*PREFERRED, *_ANSWERS) if is_result else PREFERRED
+
 
 def could_be(node: safe.Node) -> bool:
     """Whether a node is a dataset that a person could mean: of numbers, or of something said to be wrong later."""
