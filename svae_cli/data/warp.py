@@ -3,7 +3,8 @@
 Concentrations, counts of patients or rates move more the higher they are. Yeo and Johnson's (2000) family straightens
 that. Its power is chosen by Box and Cox's (1964) criterion, the likelihood of a regression with Gaussian noise of one
 size, here of each value on the two before it and on the other channels: so channels that are sums of others, as loads
-and flows are, stay as they are, and those that multiply become sums.
+and flows are, stay as they are, and those that multiply become sums. The channel's own distribution must not say the
+opposite: where a smooth movement is merely slower at some angles than at others, there is nothing to straighten.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _ROWS_A_CHANNEL = 4  # that the other channels need to be looked at
 _NUMBERS = 1 << 19  # rows times channels that are looked at
 _FENCE = 3.0  # interquartile ranges beyond a quartile where Tukey's far-out values begin
 _CODES = 1e-3  # share of far-out values on one side that are no accident
+_SKEWED = 0.1  # skewness beyond which only powers that lessen it are tried
 _LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as good as known
 _NODES = np.polynomial.hermite_e.hermegauss(21)
 
@@ -193,10 +195,17 @@ def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "
     known = np.ones((len(values), 1))
     if len(values) >= _ROWS_A_CHANNEL * others.shape[1]:  # fewer would be fitted, not explained
         known = np.column_stack([known, others[chosen]])
-    scores = _log_likelihoods(values, known)
+    scores = np.where(_lessen_skewness(values[:, -1]), _log_likelihoods(values, known), -np.inf)
     best, gain = int(np.argmax(scores)), float(np.max(scores) - scores[POWERS == 1][0])
     stretched = codes[0] if POWERS[best] < 1 else codes[1]
     return float(POWERS[best]) if gain > _LEAST_GAIN and gain * len(values) > _LEAST_TOTAL and not stretched else 1.0
+
+
+def _lessen_skewness(values: Float[np.ndarray, " row"]) -> Bool[np.ndarray, " power"]:
+    """The powers that do not make a skewed distribution more skewed."""
+    centred = values - values.mean()
+    skewness = float(np.mean(centred**3) / np.mean(centred**2) ** 1.5)
+    return (POWERS <= 1) if skewness > _SKEWED else (POWERS >= 1) if skewness < -_SKEWED else POWERS >= 0
 
 
 def _fences(values: Float[np.ndarray, " row"]) -> tuple[float, float]:

@@ -77,6 +77,17 @@ def test_a_sum_of_channels_stays_a_sum():
     assert choose_powers([_standard(np.concatenate([total, parts], axis=1))])[0] == 1
 
 
+def test_a_channel_that_moves_less_where_it_is_far_out_is_not_bent_further_out(monkeypatch):
+    """Skewed to the right, with noise that falls with the level: straightening the noise would add to the skewness."""
+    shocks = np.random.default_rng(3).exponential(size=4100) ** 1.5
+    level = np.convolve(shocks, np.hanning(30), "valid")[:4000, None] / 15
+    noisy = level + 0.4 * np.random.default_rng(10).normal(size=level.shape) / (0.3 + level)
+    assert stats.skew(noisy)[0] > 0.2
+    assert choose_powers([_standard(noisy)])[0] == 1
+    monkeypatch.setattr("svae_cli.data.warp._SKEWED", np.inf)
+    assert choose_powers([_standard(noisy)])[0] > 1
+
+
 def test_few_or_constant_values_choose_nothing():
     assert choose_warp([np.array([[1.0, 0.0], [np.nan, 0.0], [3.0, 0.0]])]) is None
 
