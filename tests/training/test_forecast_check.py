@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -21,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 
 
 @pytest.fixture(scope="module")
-def fitted() -> FittedModel:
-    return wave_model()
+def fitted(shared: Path) -> FittedModel:
+    return wave_model(shared)
 
 
 def _with_season(fitted: FittedModel, period: int) -> FittedModel:
@@ -146,7 +147,7 @@ def test_one_broken_channel_does_not_decide_alone_and_nothing_gets_narrower(fitt
     np.testing.assert_array_equal(nothing.corrected(mean, variance)[0], mean)
 
 
-@pytest.mark.parametrize("known", [0, 1, 2, 5])
+@pytest.mark.parametrize("known", [1, 5])
 def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
     seen = observed & (jnp.arange(60) < known)[:, None]

@@ -1,5 +1,7 @@
 """The self-check of a series: channels hidden in turn, errors against variances, intervals put right."""
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,8 @@ pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 
 
 @pytest.fixture(scope="module")
-def fitted() -> FittedModel:
-    return wave_model()
+def fitted(shared: Path) -> FittedModel:
+    return wave_model(shared)
 
 
 def _dropped(truth: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """A small model of ten channels that are three slow waves, and data for it."""
 
+from pathlib import Path
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,20 +9,24 @@ import numpy as np
 
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
+from svae_cli.files.model_file import load_model, save_model
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
 
 CHANNELS = 10  # more than groups of the self-check, so that some are hidden together
 
 
-def wave_model() -> FittedModel:
-    """Trained in a hurry."""
+def wave_model(shared: Path) -> FittedModel:
+    """Trained in a hurry, once for all tests of a run as a rule: the next one finds it in the folder."""
+    if (file := shared / "waves.svae").exists():
+        return load_model(file)
     settings = Settings(
         latent_dim=3, window=40, linear_steps=10, em_steps=5, epochs=1, recognition="linear", decoder="linear", season=0
     )
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         *_, last = fit(SeriesSet.from_arrays(list(waves(8, 60, seed=1))), settings)
-    return last.state.fitted
+    save_model(file, last.state.fitted, force=True)
+    return load_model(file)
 
 
 def waves(series: int, steps: int, *, seed: int, noise: float = 0.1) -> np.ndarray:
