@@ -295,12 +295,9 @@ def test_sample_paths_with_residual_chains_have_the_predictive_moments_and_join_
     assert np.mean(neighbours(found.samples) - neighbours(without.samples)) == pytest.approx(lasting, rel=0.5)
 
 
-@pytest.mark.parametrize("in_pieces", [False, True])
-def test_sample_paths_with_a_season_have_the_predictive_moments(in_pieces, request):
+def test_sample_paths_with_a_season_have_the_predictive_moments(small_pieces):
     fitted = make_fitted(season=3)
     data = long_series(0)
-    if in_pieces:
-        request.getfixturevalue("small_pieces")
     (found,) = prediction.whole(forecast(fitted, data, horizon=12, samples=4000))
     assert np.all(np.abs(found.samples.mean(axis=0) - found.mean) < 6 * found.std / np.sqrt(4000))
     np.testing.assert_allclose(found.samples.std(axis=0), found.std, rtol=0.1)
