@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_refused(svae, interrupted: Path, damage: str):
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(environment: dict[str, str], folder: Path):
     script = Path(__file__).with_name("kills.py")
     found = subprocess.run(
-        [sys.executable, script, folder, "2", "1"],
+        [sys.executable, script, folder, "3", "1"],
         env=environment,
         capture_output=True,
         text=True,

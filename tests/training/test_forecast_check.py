@@ -147,7 +147,7 @@ def test_one_broken_channel_does_not_decide_alone_and_nothing_gets_narrower(fitt
     np.testing.assert_array_equal(nothing.corrected(mean, variance)[0], mean)
 
 
-@pytest.mark.parametrize("known", [5])
+@pytest.mark.parametrize("known", [0, 1, 2, 5])
 def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
     seen = observed & (jnp.arange(60) < known)[:, None]
