@@ -118,9 +118,11 @@ class Optimizer:
     def _groups(self, batch: Batch) -> int:
         """Windows that are alike share their masks in a few groups: cheaper, and less noisy than one mask for all.
 
-        Only message passing has covariances to share.
+        Only message passing has covariances to share, and with frames they are not what costs time: XLA's convolutions
+        take twice as long within the loop over groups (CPU).
         """
-        if not batch.alike or (self._hiding and self._plan.settings.posterior != "svae"):
+        settings = self._plan.settings
+        if not batch.alike or (self._hiding and (settings.posterior != "svae" or settings.decoder == "conv")):
             return 0
         return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
 
