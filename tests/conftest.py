@@ -9,6 +9,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from svae_cli.cli.compiled import compile_sooner
+
+compile_sooner()  # as the program does
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.paper.store import Store
+from svae_cli.cli.compiled import compile_sooner
 
 HERE = Path(__file__).parent.parent
 EXPERIMENTS = ("lds", "pendulum", "spikes", "speed")
@@ -19,6 +20,7 @@ EXPERIMENTS = ("lds", "pendulum", "spikes", "speed")
 
 def main() -> None:
     options = _options()
+    compile_sooner()  # as the program does
     import jax
 
     jax.config.update("jax_enable_x64", options.experiment == "lds")  # for the exact answers; models stay in float32

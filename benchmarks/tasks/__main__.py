@@ -20,6 +20,9 @@ ROOT = HERE.parent
 
 def main() -> None:
     options = _options()
+    from svae_cli.cli.compiled import compile_sooner
+
+    compile_sooner()  # as the program does
     from benchmarks.tasks.problems import problems
     from benchmarks.tasks.tables import peers, tables
 

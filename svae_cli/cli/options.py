@@ -251,9 +251,11 @@ class Computing:
         from svae_cli.cli.heap import share_heap
 
         share_heap()
+        from svae_cli.cli.compiled import compile_sooner, keep_compiled
+
+        compile_sooner()
         import jax
 
-        from svae_cli.cli.compiled import keep_compiled
         from svae_cli.errors import DeviceError
 
         keep_compiled()

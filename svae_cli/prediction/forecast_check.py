@@ -83,15 +83,15 @@ class ForecastCheck(NamedTuple):
 
     Attributes:
         shares: of each way to go on in the forecast of the steps that are known least; the rest is the model's.
-        ratio: squared errors over the variances promised, of known steps forecast from those before; shrunk to 1, and
-            not below it.
+        ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
+            own, shrunk to that of all, which is shrunk to 1; not below 1.
         farthest: predictive variance at the end of the forecasts of known steps.
         ways: the simplest continuations of the series.
         start: the first step that is not known.
     """
 
     shares: Float[Array, "way channel"]
-    ratio: Float[Array, ""]
+    ratio: Float[Array, " channel"]
     farthest: Float[Array, " channel"]
     ways: Continuations
     start: Int[Array, ""]
@@ -157,12 +157,28 @@ def forecast_check(
     left = errors.own - 2 * jnp.einsum("wc,owc->oc", shares, errors.with_ways)
     left = left + jnp.einsum("vc,ovwc,wc->oc", shares, errors.of_ways, shares)
     asked = errors.counts > 0
-    by_origin = jnp.sum(jnp.clip(left, 0.0, CAP), axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
-    ratio = (PRIOR + whole * jnp.sum(by_origin)) / (PRIOR + whole * jnp.sum(jnp.any(asked, axis=1)))
     farthest = jnp.sum(jnp.where(asked, errors.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
     ways = Continuations.of(values, observed, start, period)
+    return ForecastCheck(shares, _ratio(left, asked, whole), jnp.where(farthest > 0, farthest, 1.0), ways, start)
+
+
+def _ratio(
+    squares: Float[Array, "origin channel"], asked: Bool[Array, "origin channel"], whole: Float[Array, ""]
+) -> Float[Array, " channel"]:
+    """By how much variances grow: that of all channels first, to which each channel's own is then shrunk.
+
+    Args:
+        squares: mean squared errors over variances.
+        asked: channels of which there were any, by origin.
+        whole: how much of a horizon an origin's forecast was.
+    """
+    capped = jnp.where(asked, jnp.clip(squares, 0.0, CAP), 0.0)
+    by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
     # Never narrower: steps that training has seen are easier to forecast than the future.
-    return ForecastCheck(shares, jnp.maximum(ratio, 1.0), jnp.where(farthest > 0, farthest, 1.0), ways, start)
+    of_all = (PRIOR + whole * jnp.sum(by_origin)) / (PRIOR + whole * jnp.sum(jnp.any(asked, axis=1)))
+    of_all = jnp.maximum(of_all, 1.0)
+    own = (PRIOR * of_all + whole * jnp.sum(capped, axis=0)) / (PRIOR + whole * jnp.sum(asked, axis=0))
+    return jnp.maximum(own, 1.0)
 
 
 def _errors(

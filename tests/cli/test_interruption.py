@@ -103,7 +103,9 @@ def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(environmen
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_a_training_interrupted_after_its_last_step_ends_when_resumed(svae, trained: Path, tmp_path: Path, small):
+def test_a_training_interrupted_after_its_last_step_ends_when_resumed(
+    svae, environment: dict[str, str], trained: Path, tmp_path: Path, small: tuple[str, ...]
+):
     script = """
 import sys
 from svae_cli.cli import app, training_run
@@ -113,7 +115,8 @@ training_run.Saved.save = lambda self, state, *, finished: close(self, state, fi
 app.run(sys.argv[1:])
 """
     arguments = ["train", str(trained / "d.h5"), "-o", "m.svae", *small]
-    first = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, check=False)
+    command = [sys.executable, "-c", script, *arguments]
+    first = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert first.returncode == 0, first.stderr
     assert (tmp_path / "m.svae.ckpt").exists()
     found = svae("train", str(trained / "d.h5"), "-o", "m.svae", "--resume", cwd=tmp_path)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from processes import PROGRAM
 
-from svae_cli.cli.compiled import _prune
+from svae_cli.cli.compiled import _prune, compile_sooner
 from svae_cli.cli.train import Fitting
 from svae_cli.config import Settings
 
@@ -266,6 +266,27 @@ def test_compiled_programs_are_kept_and_old_ones_go(svae, folder: Path, environm
     assert (folder / "new.h5").read_bytes() == first
     _prune(folder / "cache", most=0)
     assert not [path for path in (folder / "cache").rglob("*") if path.is_file()]
+
+
+def test_xla_compiles_sooner_where_there_is_only_a_cpu_and_obeys_what_the_user_says(monkeypatch):
+    from svae_cli.cli import compiled
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    for jaxlib, given, expected in (
+        ("0.9.2", "", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"),
+        ("0.11.0", "", "--xla_backend_optimization_level=1"),
+        ("0.11.0", "--a=2", "--a=2 --xla_backend_optimization_level=1"),
+        ("0.11.0", "--xla_backend_optimization_level=3", "--xla_backend_optimization_level=3"),
+    ):
+        monkeypatch.setenv("XLA_FLAGS", given)
+        monkeypatch.setattr(compiled, "version", lambda name, found=jaxlib: found)
+        compile_sooner()
+        assert os.environ["XLA_FLAGS"] == expected
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(compiled, "entry_points", lambda group: ["xla_cuda12"])
+    monkeypatch.setenv("XLA_FLAGS", "")
+    compile_sooner()
+    assert os.environ["XLA_FLAGS"] == ""
 
 
 def test_no_home_is_no_obstacle(folder: Path, environment: dict[str, str]):
