@@ -94,7 +94,7 @@ def describe(
     if ask.latents:
         found |= {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
     middle, spread = model.predictor_moments(posterior)
-    noise_key, quantile_key = jr.split(key)
+    noise_key, _ = jr.split(key)
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
@@ -108,7 +108,7 @@ def describe(
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
         levels = jnp.asarray(ask.levels, mean.dtype)
-        found["quantiles"] = predictive_quantiles(model.likelihood, middle, spread, levels, quantile_key)
+        found["quantiles"] = predictive_quantiles(model.likelihood, middle, spread, levels)
     return found
 
 

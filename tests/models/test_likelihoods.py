@@ -124,7 +124,7 @@ def test_binary_anchor_is_a_bound_that_touches():
 def test_count_quantiles_invert_the_mixtures_distribution_function():
     mean, variance = jnp.array([[0.3, -2.0]]), jnp.array([[0.25, 0.5]])
     levels = jnp.array([0.05, 0.5, 0.95])
-    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels, jr.key(0)))[0]
+    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels))[0]
     for d in range(2):
         weight = stats.norm(float(mean[0, d]), float(variance[0, d]) ** 0.5)
         for q, level in enumerate(levels):
@@ -139,7 +139,22 @@ def test_count_quantiles_invert_the_mixtures_distribution_function():
 def test_quantiles_of_counts_beyond_4096_are_normal_and_join_on():
     mean, variance = jnp.log(jnp.array([[3900.0, 4300.0, 50_000.0]])), jnp.full((1, 3), 1e-8)
     levels = jnp.array([0.05, 0.5, 0.95])
-    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels, jr.key(0)))[0]
+    found = np.asarray(predictive_quantiles(PoissonLikelihood(), mean, variance, levels))[0]
     expected = stats.poisson(np.array([[3900.0], [4300.0], [50_000.0]])).ppf(np.asarray(levels)[None])
     np.testing.assert_allclose(found, expected, rtol=1e-3)
     assert np.all(np.diff(found, axis=1) > 0)
+
+
+@pytest.mark.parametrize("freedom", [2.2, 5.0, 60.0, 3000.0])
+def test_heavy_tailed_quantiles_invert_the_distribution_function_of_predictor_and_noise(freedom):
+    scale, variances = 0.7, np.array([0.0, 1e-3, 0.4, 2.0, 300.0])
+    likelihood = StudentTLikelihood(jnp.full(5, 2 * np.log(scale)), jnp.full(5, np.log(freedom - 2)))
+    levels = np.array([0.001, 0.05, 0.3, 0.5, 0.9, 0.999])
+    mean = jnp.arange(5.0)[None]
+    found = np.asarray(predictive_quantiles(likelihood, mean, jnp.asarray(variances)[None], jnp.asarray(levels)))[0]
+    nodes = np.linspace(-9, 9, 20_001)
+    weights = stats.norm.pdf(nodes)
+    for d, variance in enumerate(variances):
+        away = (found[d] - d)[:, None] - np.sqrt(variance) * nodes
+        reached = stats.t(freedom).cdf(away / scale) @ weights / weights.sum()
+        assert np.all(np.abs(reached - levels) < 0.01 * np.minimum(levels, 1 - levels))
