@@ -75,8 +75,8 @@ def _one(made: Simulation, family: str, masking: str, seed: int, steps: int) -> 
 
 def _decoded(fitted: FittedModel, made: Simulation, values: np.ndarray, cut: int) -> dict[str, float]:
     """R^2 of (sin, cos) of the angle and of the velocity, by a linear map of latent means fitted on training series."""
-    encode = eqx.filter_jit(lambda model, v, o, u: jax.lax.map(lambda a: model.posterior(*a).means, (v, o, u)))
-    means = np.asarray(encode(fitted.model, *model_inputs(fitted, values)))
+    encode = eqx.filter_jit(lambda model, v, o, u: model.posterior(v, o, u).means)
+    means = np.stack([encode(fitted.model, *series) for series in zip(*model_inputs(fitted, values), strict=True)])
     design = np.concatenate([means, np.ones((*means.shape[:2], 1))], axis=-1)
     angle = made.truth["angle"]
     targets = np.stack([np.sin(angle), np.cos(angle), made.truth["velocity"]], axis=-1)
@@ -135,24 +135,18 @@ def _scored(
     shown = observed & jnp.asarray(visible)[:, :, None]
     scale = jnp.asarray(fitted.scaler.std, seen.dtype)
 
-    @eqx.filter_jit
-    def score(model, v, o, u, keys):
-        def one(row):
-            frames, shown, known, key = row
-            states = model.posterior(frames, shown, known).sample(key, _PATHS)[:, steps]
-
-            def path(state):
-                decoded = jax.vmap(model.decoder)(state)
-                return jnp.mean(model.likelihood.log_prob(frames[steps], decoded), axis=-1), decoded
-
-            log_prob, decoded = jax.lax.map(path, states)
-            error = scale * (jnp.mean(decoded, axis=0) - frames[steps])
-            return jnp.mean(log_prob, axis=0), jnp.mean(error**2, axis=-1)
-
-        return jax.lax.map(one, (v, o, u, keys))
+    @eqx.filter_jit  # one series at a time: XLA's convolutions are slow in loops of its own (CPU)
+    def score(model, frames, shown, known, key):
+        states = model.posterior(frames, shown, known).sample(key, _PATHS)[:, steps]
+        decoded = jax.vmap(jax.vmap(model.decoder))(states)
+        truth = jnp.broadcast_to(frames[steps], decoded.shape)
+        log_prob = jnp.mean(model.likelihood.log_prob(truth, decoded), axis=(0, 2))
+        error = scale * (jnp.mean(decoded, axis=0) - frames[steps])
+        return log_prob, jnp.mean(error**2, axis=-1)
 
     keys = jax.random.split(jax.random.key(0), len(values))
-    log_prob, squares = (np.asarray(a, np.float64) for a in score(fitted.model, seen, shown, inputs, keys))
+    found = [score(fitted.model, *series) for series in zip(seen, shown, inputs, keys, strict=True)]
+    log_prob, squares = (np.stack(a).astype(np.float64) for a in zip(*found, strict=True))
     return log_prob - float(np.mean(np.log(fitted.scaler.std))), squares
 
 
