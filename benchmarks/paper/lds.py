@@ -175,6 +175,12 @@ def _true_posterior(system: System, values: np.ndarray) -> tuple[np.ndarray, np.
     return np.asarray(mean), np.asarray(variance)
 
 
+def _place(row: tuple[str, Any]) -> tuple[int, bool, int]:
+    """By system, equal steps before equal seconds, by family."""
+    kind, budget, variant = row[0].split("|")
+    return (*_SIZES, *_NOISES).index(kind), budget.endswith(" s"), list(_VARIANTS).index(variant)
+
+
 def table(runs: dict[str, dict[str, Any]]) -> str:
     head = [
         "system",
@@ -189,7 +195,7 @@ def table(runs: dict[str, dict[str, Any]]) -> str:
         "failed",
     ]
     rows = []
-    for name, found in grouped(runs).items():
+    for name, found in sorted(grouped(runs).items(), key=_place):
         columns = [[run[k] for run in found] for k in ("bound", "gap", "mean_error", "std_ratio")]
         last = [run["curve"][-1] for run in found if run["curve"]]
         failed = sum(run["failure"] is not None for run in found)
