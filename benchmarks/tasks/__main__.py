@@ -45,6 +45,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", default="0", help="comma-separated")
     parser.add_argument("--variants", default="default", help="comma-separated; see answers.py")
     parser.add_argument("--time-limit", type=float, default=None, help="seconds of each training")
+    parser.add_argument("--models", type=Path, help="folder of trained models: ask those there, keep others")
     parser.add_argument("--quick", action="store_true", help="imputation on etth1, 60 seconds of training")
     parser.add_argument("--table", action="store_true", help="run nothing, print what is there")
     options = parser.parse_args()
@@ -67,7 +68,7 @@ def _run(load, name: str, variant: str, seed: int, options: argparse.Namespace, 
     for question, methods in baseline_answers(problem).items():
         runs.setdefault(question, {}).update({f"{method}|0": scores for method, scores in methods.items()})
     try:
-        answers = answer(problem, variant, seed, options.time_limit)
+        answers = answer(problem, variant, seed, options.time_limit, options.models)
     except SvaeError as error:
         print(f"{name} {key} FAILED: {error}", file=sys.stderr, flush=True)
         return

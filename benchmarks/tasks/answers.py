@@ -1,6 +1,8 @@
 """Training on a problem, asking the model, and scoring its answers."""
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from benchmarks.tasks.problems import Problem, Question
 from benchmarks.tasks.scoring import score
 from svae_cli import metrics, prediction
 from svae_cli.config import Settings
+from svae_cli.files.model_file import load_model, save_model
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
 
@@ -27,12 +30,21 @@ VARIANTS: dict[str, dict[str, Any]] = {
 """Settings that differ from the defaults, by the name of the variant."""
 
 
-def answer(problem: Problem, variant: str, seed: int, time_limit: float | None) -> dict[str, dict[str, Any]]:
-    """Scores of every question of a problem, by its name, after one training."""
+def answer(
+    problem: Problem, variant: str, seed: int, time_limit: float | None, models: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Scores of every question of a problem, by its name, after one training.
+
+    Args:
+        problem: what to learn from, and what is asked.
+        variant: a key of ``VARIANTS``.
+        seed: of training and answers.
+        time_limit: seconds of training, or None.
+        models: folder of trained models; one that is there is asked, one that is not is trained and kept.
+    """
     settings = Settings(seed=seed, time_limit=time_limit, **VARIANTS[variant])
-    begun = time.perf_counter()
-    fitted = _train(problem, settings)
-    seconds = time.perf_counter() - begun
+    name = f"{problem.name.replace('/', '_')}.{variant}.{seed}" + (f".{time_limit:.0f}s" if time_limit else "")
+    fitted, seconds = _trained(problem, settings, None if models is None else models / name)
     scores = {}
     for question in problem.questions:
         begun = time.perf_counter()
@@ -44,6 +56,20 @@ def answer(problem: Problem, variant: str, seed: int, time_limit: float | None) 
             "settings": fitted.settings.to_json(),
         }
     return scores
+
+
+def _trained(problem: Problem, settings: Settings, kept: Path | None) -> tuple[FittedModel, float]:
+    """The model and the seconds that its training took."""
+    if kept is not None and (seconds := Path(f"{kept}.json")).exists():
+        return load_model(Path(f"{kept}.svae")), json.loads(seconds.read_text())["fit_seconds"]
+    begun = time.perf_counter()
+    fitted = _train(problem, settings)
+    spent = time.perf_counter() - begun
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_model(Path(f"{kept}.svae"), fitted, force=True)
+        Path(f"{kept}.json").write_text(json.dumps({"fit_seconds": spent}))
+    return fitted, spent
 
 
 def _train(problem: Problem, settings: Settings) -> FittedModel:

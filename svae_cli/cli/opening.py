@@ -60,14 +60,11 @@ def checked_of(
     series: SeriesSet,
     asked: bool | None,  # noqa: FBT001
     console: Console,
-    *,
-    ahead: bool = False,
 ) -> bool:
     """Whether to test the answers on the data; says so where that was left out for its cost."""
     from svae_cli import prediction
 
-    checked = prediction.is_checked(fitted.model, series, asked=asked, ahead=ahead)
-    if asked is None and not checked and prediction.can_check(fitted.model, ahead=ahead):
-        what = "forecasts are the model's own" if ahead else "intervals are as in training"
-        console.say(f"{what}; --self-check tests them on these data, in 9 times the time")
+    checked = prediction.is_checked(fitted.model, series, asked=asked)
+    if asked is None and not checked and prediction.can_check(fitted.model):
+        console.say("answers are the model's own; --self-check tests them on these data, in 9 times the time")
     return checked

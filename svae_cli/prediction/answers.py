@@ -16,8 +16,8 @@ from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import forecast_check
+from svae_cli.prediction.gap_check import gap_check
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import self_check
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
@@ -93,7 +93,7 @@ def _answer_batch(
     values = np.zeros((size, length, data.n_channels), dtype)
     observed = np.zeros(values.shape, bool)
     inputs = np.zeros((size, length, data.n_inputs), dtype)
-    starts = np.zeros(size, np.int32)
+    known_steps = np.zeros(size, np.int32)
     for row, index in enumerate(rows):
         steps = data.lengths[index]
         raw = fitted.scaler.to_model(data.read(index).astype(np.float64))
@@ -103,9 +103,9 @@ def _answer_batch(
             # The last step's inputs act on no step that is asked for; the file may end before them.
             known = data.read_inputs(index, 0, min(totals[index], data.input_lengths[index]))
             inputs[row, : len(known)] = known
-        starts[row] = 0 if ask.last is None else steps
+        known_steps[row] = steps
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(rows.start, rows.start + size))
-    series = tuple(jnp.asarray(a) for a in (values, observed, inputs, starts))
+    series = tuple(jnp.asarray(a) for a in (values, observed, inputs, known_steps))
     found = jax.tree.map(np.asarray, _ask(fitted.model, (*series, keys), ask))
     for row, index in enumerate(rows):
         count = ask.last if ask.last is not None else totals[index]
@@ -114,7 +114,7 @@ def _answer_batch(
 
 @eqx.filter_jit
 def _ask(model: SVAE, series: tuple[Array, ...], ask: Question) -> dict[str, Array]:
-    return jax.vmap(lambda v, o, u, start, key: _ask_one(model, v, o, u, start, key, ask))(*series)
+    return jax.vmap(lambda v, o, u, steps, key: _ask_one(model, v, o, u, steps, key, ask))(*series)
 
 
 def _ask_one(
@@ -122,21 +122,21 @@ def _ask_one(
     values: Float[Array, "time channel"],
     observed: Bool[Array, "time channel"],
     inputs: Float[Array, "time input"],
-    start: Array,
+    steps: Array,
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:
-    """Everything that was asked for one series, time first, in model units."""
+    """Everything that was asked for one series of so many known steps, time first, in model units."""
     if ask.filtered:
         state = model.filtered(values, observed, inputs)
         return {"latent_mean": state.mean, "latent_cov": state.cov}
     posterior = model.posterior(values, observed, inputs)
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples) if ask.samples else None
-    last = (start, ask.last) if ask.last is not None else None
+    last = (steps, ask.last) if ask.last is not None else None
     check = None
     if ask.check and ask.last is not None:
-        check = forecast_check(model, values, observed, inputs, start=start, horizon=ask.last)
+        check = forecast_check(model, values, observed, inputs, start=steps, horizon=ask.last)
     elif ask.check:
-        check = self_check(model, values, observed, inputs)
+        check = gap_check(model, values, observed, inputs, steps=steps)
     return describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)

@@ -7,22 +7,19 @@ much of them goes into the forecast (Bates and Granger, "The combination of fore
 the model knows least of; where the errors left are larger than promised, the intervals get wider.
 """
 
-import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.self_check import CAP, PRIOR
+from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares
 
-ORIGINS = 8
-"""Forecasts of known steps."""
+CAP = 9.0
+"""Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
 
 _CYCLES = 3  # seasons in the mean of the last ones
-_TENTHS = 10  # a share is so many tenths
 
 
 class Continuations(NamedTuple):
@@ -139,7 +136,7 @@ def forecast_check(
     """
     period = None if model.season is None else model.season.period
     back = jnp.minimum(horizon, start // 2)
-    apart = jnp.clip((start - back) // (2 * (ORIGINS - 1)), 1, jnp.maximum(back, 1))
+    apart = jnp.clip((start - back) // (2 * (PASSES - 1)), 1, jnp.maximum(back, 1))
     step = jnp.arange(len(values))
 
     def look_back(_: None, number: Array) -> tuple[None, _Errors]:
@@ -151,7 +148,7 @@ def forecast_check(
         beyond = Continuations.of(values, seen, origin, period).beyond(mean, step - origin)
         return None, _errors(values - mean, variance, beyond, ahead, observed & (origin > 0))
 
-    errors = jax.lax.scan(look_back, None, jnp.arange(ORIGINS))[1]
+    errors = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     shares = _shares(errors, whole)
     left = errors.own - 2 * jnp.einsum("wc,owc->oc", shares, errors.with_ways)
@@ -204,22 +201,13 @@ def _errors(
 
 
 def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
-    """The shares, each channel's own, with the smallest squared errors; none is preferred by ``PRIOR`` more origins.
+    """The shares, each channel's own, with the smallest squared errors; none is preferred.
 
     Args:
         errors: by origin.
-        whole: how much of a horizon an origin's forecast was.
+        whole: how much of a horizon an origin's forecast was, and so how much it counts for.
     """
-    linear, square = jnp.sum(errors.with_ways, axis=0), jnp.sum(errors.of_ways, axis=0)
-    ways = len(linear)
-    choices = jnp.asarray(_simplex(ways), linear.dtype)
-    origins = jnp.maximum(jnp.sum(errors.counts > 0, axis=0), 1)
-    penalty = PRIOR / (origins * jnp.where(whole > 0, whole, 1.0)) * jnp.einsum("wwc->wc", square)
-    loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear + choices**2 @ penalty
-    return choices[jnp.argmin(loss, axis=0)].T
-
-
-def _simplex(ways: int) -> np.ndarray:
-    """All shares in tenths that add up to 1 at most; none first, which wins where all are alike."""
-    tenths = itertools.product(range(_TENTHS + 1), repeat=ways)
-    return np.array([t for t in tenths if sum(t) <= _TENTHS]) / _TENTHS
+    origins = jnp.sum(errors.counts > 0, axis=0)
+    mean = 1.0 / jnp.maximum(origins, 1)
+    square, linear = jnp.sum(errors.of_ways, axis=0) * mean, jnp.sum(errors.with_ways, axis=0) * mean
+    return best_shares(square, linear, origins * whole, jnp.zeros_like(linear[:, :1]))

@@ -22,8 +22,8 @@ from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
+from svae_cli.prediction.gap_check import GapCheck, gap_check
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
-from svae_cli.prediction.self_check import SelfCheck, self_check
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -109,7 +109,7 @@ class _Run:
         if self.ask.check and self.ask.last is not None:
             check = self._checked_ahead(number, self.ask.last)
         elif self.ask.check:  # a piece is long enough to be checked as if it were all there is
-            check = _checked(self.fitted.model, stretch)
+            check = _gaps_checked(self.fitted.model, stretch, jnp.asarray(min(self.total - number * PIECE, PIECE)))
         beside = (*sides, said, check)
         return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
 
@@ -222,8 +222,8 @@ def _remember(season: SeasonMemory, values: Array, observed: Array) -> Remembere
 
 
 @eqx.filter_jit
-def _checked(model: SVAE, stretch: Stretch) -> SelfCheck:
-    return self_check(model, *stretch)
+def _gaps_checked(model: SVAE, stretch: Stretch, steps: Array) -> GapCheck:
+    return gap_check(model, *stretch, steps=steps)
 
 
 @eqx.filter_jit
@@ -244,7 +244,7 @@ def _answer_piece(
     entering: Gaussian,
     leaving: _End,
     stretch: Stretch,
-    beside: tuple[Any, Any, Remembered | None, SelfCheck | ForecastCheck | None],
+    beside: tuple[Any, Any, Remembered | None, GapCheck | ForecastCheck | None],
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:

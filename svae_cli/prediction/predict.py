@@ -49,8 +49,9 @@ def impute(
         samples: joint sample paths of each series.
         reconstruct: give the model's prediction at observed values as well.
         latents: add the posterior of the latent states.
-        self_check: widen or narrow the intervals of a series by how well its known channels agree with what the others
-            say of them (``prediction/self_check.py``); None where there are no more than ``CHECKED_VALUES`` values.
+        self_check: let straight lines and those of other cycles have a say, and widen or narrow intervals, by how well
+            known values of a series are filled in when hidden in gaps like its own (``prediction/gap_check.py``); None
+            where there are no more than ``CHECKED_VALUES`` values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -123,7 +124,7 @@ def forecast(
     if origin is not None:
         data = data.between([0] * len(data), [_origin(data, i, origin) for i in range(len(data))])
     _check_inputs(data, horizon)
-    check = is_checked(fitted.model, data, asked=self_check, ahead=True)
+    check = is_checked(fitted.model, data, asked=self_check)
     ask = Question(samples=samples, levels=quantiles, last=horizon, check=check)
     totals = tuple(n + horizon for n in data.lengths)
     for index, start, answer in answers(fitted, data, totals, ask, seed, batch_size):

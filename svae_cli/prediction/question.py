@@ -14,7 +14,7 @@ from svae_cli.models.quantiles import predictive_quantiles
 from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
 from svae_cli.prediction.forecast_check import ForecastCheck
-from svae_cli.prediction.self_check import SelfCheck
+from svae_cli.prediction.gap_check import GapCheck
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Seen(NamedTuple):
     before: Beside | None = None
     after: Beside | None = None
     remembered: Remembered | None = None
-    check: SelfCheck | ForecastCheck | None = None
+    check: GapCheck | ForecastCheck | None = None
 
     @classmethod
     def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":
@@ -98,12 +98,13 @@ def describe(
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
-    (middle, spread), drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
+    (middle, spread), own, drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
     if last is not None:
-        middle, spread = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread))
+        middle, spread, own = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread, own))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
     mean, variance = model.likelihood.predictive_moments(middle, spread)
-    found |= {"mean": mean, "std": jnp.sqrt(variance)}
+    _, own_variance = model.likelihood.predictive_moments(middle, own)
+    found |= {"mean": mean, "std": jnp.sqrt(variance), "own_std": jnp.sqrt(own_variance)}
     if drawn is not None:
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
@@ -168,22 +169,26 @@ def _corrected(model: SVAE, predictor: tuple[Array, Array], seen: Seen) -> tuple
 
 def _informed(
     model: SVAE, predictor: tuple[Array, Array], drawn: Float[Array, "sample time channel"] | None, seen: Seen
-) -> tuple[tuple[Array, Array], Float[Array, "sample time channel"] | None]:
-    """Moments with what other cycles and the self-check say, and joint paths moved and scaled to have these moments."""
+) -> tuple[tuple[Array, Array], Array, Float[Array, "sample time channel"] | None]:
+    """Moments with what other cycles and the check say, the variance without the check, and joint paths.
+
+    The paths are moved and scaled to have these moments.
+    """
     if model.season is None and seen.check is None:
-        return predictor, drawn
+        return predictor, predictor[1], drawn
     noise = jnp.exp(gaussian_noise(model))[None, :]
     informed = predictor
     if model.season is not None:
         remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
         informed = model.with_season(predictor, remembered)
+    own = informed[1]
     if seen.check is not None:
         mean, variance = seen.check.corrected(informed[0], informed[1] + noise)
         informed = mean, variance - noise
     if drawn is None:
-        return informed, None
+        return informed, own, None
     scaled = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
-    return informed, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
+    return informed, own, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
 
 
 def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
@@ -198,7 +203,9 @@ def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
         samples = scaler.to_data(np.moveaxis(samples, 1, 0))
     mean = std = np.zeros((0, len(scaler.mean)))
     if "mean" in up:
-        mean, std = scaler.moments_to_data(up["mean"], up["std"])
+        _, std = scaler.moments_to_data(up["mean"], up["std"])
+        # The mean of a bent channel grows with its variance; that errors were large does not say on which side.
+        mean, _ = scaler.moments_to_data(up["mean"], np.minimum(up["std"], up["own_std"]))
     return Answer(
         mean=mean,
         std=std,

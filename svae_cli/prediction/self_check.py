@@ -1,100 +1,68 @@
-"""Self-check: whether the variances promised are right in the very data that are asked of.
+"""Self-check: the data that are asked of put the model's answers to the test; what both kinds of test have in common.
 
-A model's intervals hold where data are as they were in training. When sensors drift apart, they do not, and the data
-with the gaps show it: hide a channel that is known, predict it from the rest, and compare the errors with the
-variances promised. Where errors are larger than promised, gaps get wider intervals, where smaller, narrower ones, each
-as far as it hangs on other channels. Forecasts have a check of their own (``prediction/forecast_check.py``).
+A model holds where data are as they were in training. Whether they are, the very series with the gaps, or with the
+unknown future, can tell: hide known values in the same manner, predict them, and compare with the truth and with
+what the simplest methods say (``prediction/gap_check.py``, ``prediction/forecast_check.py``). The simple ways get a
+say as far as they would have made the answers better (Bates and Granger, "The combination of forecasts", 1969).
 """
 
-from typing import NamedTuple
+import itertools
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Float
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 
-GROUPS = 8
-"""Passes of a check: the channels are hidden in so many groups, one by one where there are no more."""
+PASSES = 8
+"""Times that known values are hidden and predicted."""
 
 CHECKED_VALUES = 4_000_000
-"""More values than this are checked only if that is asked for: it takes as long as answering ``GROUPS`` times."""
+"""More values than this are checked only if that is asked for: it takes as long as answering ``PASSES`` times."""
 
 PRIOR = 4.0
-"""Channels' worth, or origins' worth, of belief that the model is right."""
+"""Passes' worth of belief that the model is right."""
 
-CAP = 9.0
-"""Largest ratio of one channel: a broken sensor is not a broken model."""
-
-_FEW = 8.0  # observed steps at which a channel counts half
+_TENTHS = 10  # a share is so many tenths
 
 
-class SelfCheck(NamedTuple):
-    """What a series says of the model's variances.
-
-    Attributes:
-        ratio: squared errors over the variances promised, of hidden channels; shrunk to 1.
-        alone: predictive variance of each value when its channel is hidden, noise included.
-    """
-
-    ratio: Float[Array, ""]
-    alone: Float[Array, "time channel"]
-
-    def corrected(
-        self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
-    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
-        """Predictive moments, noise included, put right: the mean as it is, the variance times up to ``ratio``.
-
-        ``ratio`` for values that are no better known than if their channel were hidden; hardly more than 1 for those
-        that their own channel's neighbours hold.
-        """
-        hanging = jnp.clip(variance / self.alone, 0.0, 1.0) ** 2
-        return mean, variance * (1.0 + (self.ratio - 1.0) * hanging)
+def can_check(model: SVAE) -> bool:
+    """Only Gaussian noise has a variance to put right."""
+    return isinstance(model.likelihood, GaussianLikelihood)
 
 
-def can_check(model: SVAE, *, ahead: bool = False) -> bool:
-    """Only Gaussian noise has a variance to put right; and in gaps, one channel has no others to be told from."""
-    return isinstance(model.likelihood, GaussianLikelihood) and (ahead or len(model.decoder.offset) > 1)
-
-
-def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, ahead: bool = False) -> bool:
-    """Whether gaps in these data, or forecasts, get checked intervals; None as for ``prediction.impute``."""
+def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None) -> bool:
+    """Whether answers about these data are checked; None as for ``prediction.impute``."""
     few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES
-    return can_check(model, ahead=ahead) and (few if asked is None else asked)
+    return can_check(model) and (few if asked is None else asked)
 
 
-def self_check(
-    model: SVAE,
-    values: Float[Array, "time channel"],
-    observed: Bool[Array, "time channel"],
-    inputs: Float[Array, "time input"],
-) -> SelfCheck:
-    """Hide the channels of a series, group by group, and compare errors with variances.
+def best_shares(
+    square: Float[Array, "way way channel"],
+    linear: Float[Array, "way channel"],
+    passes: Float[Array, "#channel"],
+    centre: Float[Array, "way #channel"],
+) -> Float[Array, "way channel"]:
+    """The shares of the ways, in tenths that add up to 1 at most, that leave the smallest squared errors.
+
+    ``centre`` is preferred by ``PRIOR`` passes.
 
     Args:
-        model: with Gaussian noise.
-        values: in model units, finite everywhere.
-        observed: which of them count.
-        inputs: known inputs.
+        square: mean over passes of products of what the ways add to the answers.
+        linear: mean over passes of products of that and the answers' errors.
+        passes: how many these means are of.
+        centre: the shares if there were none.
     """
-    width = values.shape[1]
-    groups = min(GROUPS, width)
-    group_of = jnp.arange(width) % groups
+    choices = jnp.asarray(_simplex(len(linear)), linear.dtype)
+    penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * jnp.einsum("wwc->wc", square)
+    away = (choices[:, :, None] - centre[None]) ** 2
+    loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear
+    return choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
 
-    def hide(sums: tuple[Array, Array], group: Array) -> tuple[tuple[Array, Array], None]:
-        alone, squares = sums
-        own = (group_of == group)[None, :]
-        seen = observed & ~own
-        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        square = jnp.sum(jnp.where(observed & own, (values - mean) ** 2 / variance, 0.0), axis=0)
-        return (jnp.where(own, variance, alone), squares + square), None
 
-    start = jnp.zeros_like(values), jnp.zeros(width, values.dtype)
-    alone, squares = jax.lax.scan(hide, start, jnp.arange(groups))[0]
-    counts = jnp.sum(observed, axis=0).astype(values.dtype)
-    ratios = jnp.minimum(squares / jnp.maximum(counts, 1), CAP)
-    weights = counts / (counts + _FEW)
-    return SelfCheck((PRIOR + weights @ ratios) / (PRIOR + jnp.sum(weights)), alone)
+def _simplex(ways: int) -> np.ndarray:
+    """All shares in tenths that add up to 1 at most; none first, which wins where all are alike."""
+    tenths = itertools.product(range(_TENTHS + 1), repeat=ways)
+    return np.array([t for t in tenths if sum(t) <= _TENTHS]) / _TENTHS

@@ -13,7 +13,7 @@ from svae_cli.files.model_file import load_model, save_model
 from svae_cli.models.fitted import FittedModel
 from svae_cli.training.fit import fit
 
-CHANNELS = 10  # more than groups of the self-check, so that some are hidden together
+CHANNELS = 10
 
 
 def wave_model(shared: Path) -> FittedModel:

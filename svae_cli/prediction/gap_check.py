@@ -1,0 +1,212 @@
+"""Gaps put to the test of the values that are known: are the answers better than a straight line, and as sure as right?
+
+Hide known values in gaps like those that are there, at other times and in other channels, and fill them. By how much a
+straight line over each gap, or the line through the same phase of other cycles, would have made the answers better,
+so much of them goes into the answers; where errors are larger or smaller than promised, the intervals follow.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from svae_cli.models.svae import SVAE
+from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares
+
+CAP = 25.0
+"""Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
+
+_FEW = 8.0  # hidden values at which a pass counts half
+_COPIES = 8  # of the gaps hidden in a pass, at most
+_COPIED = 0.2  # so many copies that about this share is hidden
+_MOST_HIDDEN = 0.5  # of the values that are known, in a pass
+_GOLDEN = 0.6180339887  # its multiples spread evenly, wherever one stops
+_SILVER = 0.7548776662  # the same, unlike the other
+
+
+class GapCheck(NamedTuple):
+    """What the known values of a series say of the answers in its gaps.
+
+    Attributes:
+        shares: of each simple way in the answers; the rest is the model's.
+        ratio: squared errors over the variances promised; each channel's own, shrunk to that of all, shrunk to 1.
+        ways: what the simple ways say; nothing (NaN) where a value was observed.
+    """
+
+    shares: Float[Array, "way channel"]
+    ratio: Float[Array, " channel"]
+    ways: Float[Array, "way time channel"]
+
+    def corrected(
+        self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
+    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+        """Predictive moments, noise included, put right."""
+        beyond = _beyond(self.ways, mean)
+        return mean + jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio
+
+
+class _Errors(NamedTuple):
+    """Sums over the hidden values of one pass of products of errors, over variances."""
+
+    own: Float[Array, " channel"]
+    with_ways: Float[Array, "way channel"]
+    of_ways: Float[Array, "way way channel"]
+    counts: Float[Array, " channel"]
+
+
+def gap_check(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    observed: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+    *,
+    steps: Int[Array, ""],
+) -> GapCheck:
+    """Hide known values of a series in gaps like its own, fill them, and compare.
+
+    Args:
+        model: with Gaussian noise.
+        values: in model units, finite everywhere.
+        observed: which of them count.
+        inputs: known inputs.
+        steps: of the series; what comes after is padding.
+    """
+    period = None if model.season is None else model.season.period
+
+    def fill(_: None, number: Array) -> tuple[None, _Errors]:
+        hidden = like_gaps(observed, steps, number)
+        seen = observed & ~hidden
+        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        beyond = _beyond(simple_ways(values, seen, period), mean)
+        return None, _errors(values - mean, variance, beyond, hidden)
+
+    errors = jax.lax.scan(fill, None, jnp.arange(PASSES))[1]
+    shares = _shares(errors)
+    left = errors.own - 2 * jnp.einsum("wc,pwc->pc", shares, errors.with_ways)
+    left = left + jnp.einsum("vc,pvwc,wc->pc", shares, errors.of_ways, shares)
+    ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, period))
+    return GapCheck(shares, _ratio(left, errors.counts), ways)
+
+
+def like_gaps(
+    observed: Bool[Array, "time channel"], steps: Int[Array, ""], number: Int[Array, ""]
+) -> Bool[Array, "time channel"]:
+    """Known values to be hidden: the gaps of a series moved to other times and, after the first pass, other channels.
+
+    Small gaps are copied several times; where copies would hide more than half of what is known, some values stay.
+
+    Args:
+        observed: the values that are known.
+        steps: of the series; what comes after is padding.
+        number: of the pass, from 0.
+    """
+    length, width = observed.shape
+    step, channel = jnp.arange(length), jnp.arange(width)
+    missing = ~observed & (step < steps)[:, None]
+    known = jnp.sum(observed)
+    copies = jnp.clip(_COPIED * known / jnp.maximum(jnp.sum(missing), 1), 1, _COPIES).astype(jnp.int32)
+
+    def copy(which: int) -> Array:
+        at = number * _COPIES + which
+        later = (jnp.mod((at + 1) * _GOLDEN, 1.0) * steps).astype(jnp.int32)
+        beside = (jnp.mod(number * _SILVER, 1.0) * width).astype(jnp.int32)
+        moved = missing[jnp.mod(step - later, jnp.maximum(steps, 1))][:, jnp.mod(channel - beside, width)]
+        return moved & (which < copies)
+
+    hidden = observed & jnp.any(jnp.stack([copy(which) for which in range(_COPIES)]), axis=0)
+    share = _MOST_HIDDEN * known / jnp.maximum(jnp.sum(hidden), 1)
+    lot = jax.random.uniform(jax.random.fold_in(jax.random.key(0), number), hidden.shape)
+    return hidden & (lot < share)
+
+
+def simple_ways(
+    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], period: int | None
+) -> Float[Array, "way time channel"]:
+    """A straight line over each gap, and the line through the same phase of other cycles; NaN where unknown.
+
+    Beyond the outermost values a line is level. Without a season the straight line is the only way.
+
+    Args:
+        values: finite everywhere.
+        observed: which of them count.
+        period: steps of a season, or None.
+    """
+    line = _line(values, observed)
+    length, width = values.shape
+    if period is None or period >= length:
+        return line[None]
+    cycles = -(-length // period)
+    fill = ((0, cycles * period - length), (0, 0))
+    by_phase = (jnp.pad(a, fill).reshape(cycles, period * width) for a in (values, observed))
+    cycle = _line(*by_phase).reshape(-1, width)[:length]
+    return jnp.stack([line, jnp.where(jnp.isnan(cycle), line, cycle)])
+
+
+def _line(values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Float[Array, "time channel"]:
+    length = len(values)
+    step = jnp.arange(length)[:, None]
+    before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)
+    after = jax.lax.cummin(jnp.where(observed, step, length), axis=0, reverse=True)
+    left, right = jnp.where(before < 0, after, before), jnp.where(after == length, before, after)
+    low, high = (jnp.take_along_axis(values, jnp.clip(at, 0, length - 1), axis=0) for at in (left, right))
+    way = (step - left) / jnp.maximum(right - left, 1)
+    return jnp.where((before >= 0) | (after < length), low + (high - low) * way, jnp.nan)
+
+
+def _beyond(ways: Float[Array, "way time channel"], mean: Float[Array, "time channel"]) -> Array:
+    """By how much each way differs from the answers, 0 where it has nothing to say."""
+    return jnp.where(jnp.isnan(ways), 0.0, ways - mean[None])
+
+
+def _errors(
+    own: Float[Array, "time channel"],
+    variance: Float[Array, "time channel"],
+    beyond: Float[Array, "way time channel"],
+    hidden: Bool[Array, "time channel"],
+) -> _Errors:
+    weight = jnp.where(hidden, 1.0 / variance, 0.0)
+    return _Errors(
+        own=jnp.sum(weight * own**2, axis=0),
+        with_ways=jnp.sum(weight * own * beyond, axis=1),
+        of_ways=jnp.einsum("tc,vtc,wtc->vwc", weight, beyond, beyond),
+        counts=jnp.sum(hidden, axis=0).astype(own.dtype),
+    )
+
+
+def _shares(errors: _Errors) -> Float[Array, "way channel"]:
+    """Those that are best for all channels together, then each channel's own, to which it is shrunk."""
+    of_all = jax.tree.map(lambda a: jnp.sum(a, axis=-1, keepdims=True), errors)
+    none = jnp.zeros((errors.with_ways.shape[1], 1), errors.own.dtype)
+    return _shares_about(errors, _shares_about(of_all, none))
+
+
+def _shares_about(errors: _Errors, centre: Float[Array, "way #channel"]) -> Float[Array, "way channel"]:
+    """Every pass counts by n / (n + few) for the n values that it hid."""
+    weight = 1.0 / (errors.counts + _FEW)
+    passes = jnp.sum(weight * errors.counts, axis=0)
+    whole = jnp.where(passes > 0, passes, 1.0)
+    square = jnp.einsum("pc,pvwc->vwc", weight, errors.of_ways) / whole
+    linear = jnp.einsum("pc,pwc->wc", weight, errors.with_ways) / whole
+    shares = best_shares(square, linear, passes, centre)
+    return jnp.where(passes > 0, shares, centre)
+
+
+def _ratio(squares: Float[Array, "pass channel"], counts: Float[Array, "pass channel"]) -> Float[Array, " channel"]:
+    """By how much variances grow or shrink: that of all channels first, to which each channel's own is then shrunk.
+
+    Args:
+        squares: sums of squared errors over variances.
+        counts: of the values that were hidden.
+    """
+    total, number = jnp.sum(squares, axis=1), jnp.sum(counts, axis=1)
+    of_all = _shrunk(total, number, jnp.ones((), squares.dtype))
+    return _shrunk(squares, counts, of_all)
+
+
+def _shrunk(squares: Float[Array, "pass *n"], counts: Float[Array, "pass *n"], to: Float[Array, ""]) -> Array:
+    """Mean over passes of the mean square of each, with ``PRIOR`` passes that had the mean ``to``."""
+    weight = counts / (counts + _FEW)
+    means = jnp.clip(squares / jnp.maximum(counts, 1), 0.0, CAP)
+    return (PRIOR * to + jnp.sum(weight * means, axis=0)) / (PRIOR + jnp.sum(weight, axis=0))

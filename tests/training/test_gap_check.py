@@ -1,0 +1,212 @@
+"""The check of gaps: known values hidden likewise, the simple ways' say, and intervals put right."""
+
+import itertools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from svae_cli import prediction
+from svae_cli.baselines import fill
+from svae_cli.data.series import SeriesSet
+from svae_cli.models.fitted import FittedModel
+from svae_cli.prediction import pieces
+from svae_cli.prediction.gap_check import CAP, GapCheck, gap_check, like_gaps, simple_ways
+from svae_cli.prediction.self_check import PASSES, PRIOR
+from tests.training.waves import CHANNELS, in_model_units, predicted, wave_model, waves
+
+pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+
+
+@pytest.fixture(scope="module")
+def fitted(shared: Path) -> FittedModel:
+    return wave_model(shared)
+
+
+def _dropped(truth: np.ndarray) -> np.ndarray:
+    """Channel 2 missing in the middle, channel 5 at single steps."""
+    shown = truth.copy()
+    shown[:, 10:40, 2] = np.nan
+    shown[:, 3::9, 5] = np.nan
+    return shown
+
+
+def _hidden(observed: np.ndarray, steps: int) -> list[np.ndarray]:
+    return [np.asarray(like_gaps(jnp.asarray(observed), jnp.asarray(steps), jnp.asarray(k))) for k in range(PASSES)]
+
+
+def test_what_is_hidden_was_known_looks_like_the_gaps_and_is_half_at_most():
+    observed = np.ones((60, 3), bool)
+    observed[20:29, 1] = False
+    observed[50:] = False  # padding
+    masks = _hidden(observed, steps=50)
+    for hidden in masks:
+        assert not (hidden & ~observed).any()
+        assert 0.05 < hidden.sum() / observed.sum() < 0.5
+    # The first pass hides the same channel, others other ones; a run is as long as the gap, or cut by it.
+    assert masks[0][:, [0, 2]].sum() == 0
+    assert {int(np.flatnonzero(hidden.any(axis=0))[0]) for hidden in masks} == {0, 1, 2}
+    runs = [len(list(run)) for hidden in masks for on, run in itertools.groupby(hidden.T.ravel()) if on]
+    assert 7 <= np.median(runs) <= 9
+    assert len({hidden.tobytes() for hidden in masks}) == PASSES
+
+
+def test_many_gaps_leave_half_of_what_is_known_and_none_hide_nothing():
+    observed = np.random.default_rng(0).random((80, 4)) < 0.2
+    for hidden in _hidden(observed, steps=80):
+        assert 0.3 < hidden.sum() / observed.sum() < 0.65
+    assert not any(hidden.any() for hidden in _hidden(np.ones((30, 2), bool), steps=30))
+
+
+@pytest.mark.parametrize("period", [None, 7])
+def test_simple_ways_are_the_baselines(period):
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal((40, 3))
+    values[rng.random(values.shape) < 0.4] = np.nan
+    values[:12, 0] = np.nan
+    values[:, 2] = np.nan
+    seen = ~np.isnan(values)
+    ways = simple_ways(jnp.asarray(np.nan_to_num(values)), jnp.asarray(seen), period)
+    names = ["linear"] if period is None else ["linear", "seasonal"]
+    for way, name in zip(ways, names, strict=True):
+        expected = fill(values, name, means=np.full(3, np.nan), period=period)
+        np.testing.assert_allclose(way, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted):
+    raw = _dropped(waves(1, 50, seed=3) + 0.5 * np.random.default_rng(2).standard_normal((1, 1, CHANNELS)))[0]
+    values, observed, inputs = in_model_units(fitted, raw)
+    found = gap_check(fitted.model, values, observed, inputs, steps=jnp.asarray(50))
+    passes = []
+    for hidden in _hidden(np.asarray(observed), steps=50):
+        seen = np.asarray(observed) & ~hidden
+        mean, variance = map(np.asarray, predicted(fitted.model, values, jnp.asarray(seen), inputs))
+        shown = np.where(seen, values, np.nan)
+        line = fill(shown, "linear", means=np.full(CHANNELS, np.nan))
+        passes.append([(np.asarray(values) - mean, np.nan_to_num(line - mean), variance, hidden)])
+    of_all = _best_share(passes, slice(None), centre=0.0)
+    shares = [_best_share(passes, channel, centre=of_all) for channel in range(CHANNELS)]
+    np.testing.assert_allclose(found.shares[0], shares, atol=1e-6)
+    ratio = _mean_square(passes, slice(None), np.array(shares), to=1.0)
+    own = [_mean_square(passes, channel, shares[channel], to=ratio) for channel in range(CHANNELS)]
+    np.testing.assert_allclose(found.ratio, own, rtol=1e-3)
+    assert max(shares) > 0
+    assert max(own) > 1
+
+
+def _best_share(passes, channel, centre: float) -> float:
+    squares = linear = weights = 0.0
+    for ((error, beyond, variance, hidden),) in passes:
+        at, n = hidden[:, channel], hidden[:, channel].sum()
+        squares += (beyond**2 / variance)[:, channel][at].sum() / (n + 8)
+        linear += (beyond * error / variance)[:, channel][at].sum() / (n + 8)
+        weights += n / (n + 8)
+    if not weights:
+        return centre
+    grid = np.arange(11) / 10
+    loss = grid**2 * squares - 2 * grid * linear + PRIOR / weights * squares * (grid - centre) ** 2
+    return float(grid[np.argmin(loss)])
+
+
+def _mean_square(passes, channel, share, to: float) -> float:
+    total, weights = PRIOR * to, PRIOR
+    for ((error, beyond, variance, hidden),) in passes:
+        left = ((error - share * beyond if np.ndim(share) == 0 else error - beyond * share[None]) ** 2 / variance)[
+            :, channel
+        ]
+        n = hidden[:, channel].sum()
+        if n:
+            total += n / (n + 8) * min(left[hidden[:, channel]].mean(), CAP)
+        weights += n / (n + 8)
+    return total / weights
+
+
+def test_corrected_moments_go_to_the_ways_by_their_shares_and_are_as_wide_as_the_errors():
+    ways = jnp.asarray([[[3.0, jnp.nan]], [[5.0, 7.0]]])
+    check = GapCheck(jnp.asarray([[0.5, 0.5], [0.25, 0.0]]), jnp.asarray([2.0, 0.5]), ways)
+    mean, variance = check.corrected(jnp.asarray([[1.0, 2.0]]), jnp.asarray([[4.0, 8.0]]))
+    np.testing.assert_allclose(mean, [[3.0, 2.0]])
+    np.testing.assert_allclose(variance, [[8.0, 4.0]])
+
+
+def test_a_record_unlike_training_is_filled_by_lines_and_one_like_it_by_the_model(fitted):
+    truth = waves(6, 50, seed=4)
+    levels = 3.0 * np.random.default_rng(5).standard_normal((6, 1, CHANNELS))
+    errors = {}
+    for name, data in (("as before", truth), ("elsewhere", 0.1 * truth + levels)):
+        series = SeriesSet.from_arrays(list(_dropped(data)))
+        for checked in (True, False):
+            found = np.stack([p.mean for p in prediction.impute(fitted, series, self_check=checked)])
+            errors[name, checked] = np.abs(found - data)[:, 10:40, 2].mean()
+    assert errors["elsewhere", True] < 0.4 * errors["elsewhere", False]
+    assert errors["as before", True] < 1.1 * errors["as before", False]
+
+
+def test_sensors_that_came_apart_widen_the_gaps(fitted):
+    truth = waves(6, 50, seed=4)
+    apart = truth + 0.8 * np.random.default_rng(5).standard_normal((6, 1, CHANNELS))
+    widths = {}
+    for name, data in (("as before", truth), ("apart", apart)):
+        series = SeriesSet.from_arrays(list(_dropped(data)))
+        checked, plain = (list(prediction.impute(fitted, series, self_check=c)) for c in (None, False))
+        widths[name] = np.mean([c.std[15:35, 2] / p.std[15:35, 2] for c, p in zip(checked, plain, strict=True)])
+    assert widths["apart"] > 1.3
+    assert 0.7 < widths["as before"] < 1.2
+
+
+def test_what_the_model_says_of_known_values_does_not_know_them(fitted):
+    series = SeriesSet.from_arrays(list(_dropped(waves(2, 50, seed=4) + 2.0)))
+    checked, plain = (list(prediction.impute(fitted, series, self_check=c, reconstruct=True)) for c in (True, False))
+    for one, other in zip(checked, plain, strict=True):
+        np.testing.assert_allclose(one.mean[one.observed], other.mean[one.observed], rtol=1e-5, atol=1e-6)
+        assert np.abs(one.mean - other.mean)[~one.observed].max() > 0.01
+
+
+def test_quantiles_and_paths_have_the_checked_width(fitted):
+    apart = waves(1, 50, seed=4) + 0.8 * np.random.default_rng(5).standard_normal((1, 1, CHANNELS))
+    series = SeriesSet.from_arrays(list(_dropped(apart)))
+    found = next(prediction.impute(fitted, series, quantiles=(0.05, 0.95), samples=4000))
+    width = found.quantiles[15:35, 2, 1] - found.quantiles[15:35, 2, 0]
+    np.testing.assert_allclose(width, 2 * 1.6448536 * found.std[15:35, 2], rtol=1e-3)
+    np.testing.assert_allclose(found.samples[:, 15:35, 2].std(axis=0), found.std[15:35, 2], rtol=0.08)
+    np.testing.assert_allclose(found.samples[:, 15:35, 2].mean(axis=0), found.mean[15:35, 2], atol=0.1)
+
+
+def test_padding_has_no_say(fitted):
+    """Series of several lengths are filled up to a common one; what is said of each is as if it were alone."""
+    long, short = _dropped(waves(2, 64, seed=6))
+    both = SeriesSet.from_arrays([long, short[:57]])
+    alone = SeriesSet.from_arrays([short[:57]])
+    _, second = prediction.impute(fitted, both)
+    (only,) = prediction.impute(fitted, alone)
+    np.testing.assert_allclose(second.mean, only.mean, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(second.std, only.std, rtol=1e-3, atol=1e-4)
+
+
+def test_a_series_in_pieces_is_checked_piece_by_piece(fitted, monkeypatch):
+    monkeypatch.setattr(pieces, "PIECE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
+    monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
+    jax.clear_caches()
+    truth = waves(1, 128, seed=6)
+    truth[:, 64:] += 0.8 * np.random.default_rng(5).standard_normal((1, 1, CHANNELS))
+    truth[:, 10:20, 2] = truth[:, 90:100, 2] = np.nan
+    series = SeriesSet.from_arrays(list(truth))
+    parts = list(prediction.impute(fitted, series))
+    plain = list(prediction.impute(fitted, series, self_check=False))
+    assert [p.start for p in parts] == [0, 64]
+    wider = [
+        np.nanmean(np.where(c.std > 0, c.std / np.where(p.std > 0, p.std, 1), np.nan))
+        for c, p in zip(parts, plain, strict=True)
+    ]
+    assert wider[0] < 1.1 < wider[1]
+
+
+def test_large_data_are_checked_only_when_asked(fitted, monkeypatch):
+    series = SeriesSet.from_arrays([np.zeros((50, CHANNELS))])
+    assert prediction.is_checked(fitted.model, series)
+    monkeypatch.setattr("svae_cli.prediction.self_check.CHECKED_VALUES", 499)
+    assert not prediction.is_checked(fitted.model, series)
+    assert prediction.is_checked(fitted.model, series, asked=True)
