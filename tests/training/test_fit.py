@@ -160,6 +160,28 @@ def test_validation_never_sees_training_steps():
     assert plan.data.lengths == (70,)
 
 
+@pytest.mark.parametrize(("steps", "begins"), [(90, 84), (6000, 5940)])
+def test_something_is_left_of_a_channel_that_begins_late(steps, begins):
+    values = np.random.default_rng(0).normal(size=(steps, 3))
+    values[:begins, 1] = np.nan
+    if steps == 6000:
+        values[5460:, 1], values[5400:5420, 1] = np.nan, 1.0  # seen in the last stretch alone
+    plan = make_plan(SeriesSet.from_arrays([values]), QUICK)
+    assert "every channel" in plan.choices["split"] or len(plan.split["held_out"]) == 5
+    assert sum(plan.data.lengths) == 0.9 * steps
+    assert any(np.isfinite(plan.data.read(i)[:, 1]).any() for i in range(len(plan.data)))
+
+
+def test_a_series_that_alone_has_a_channel_is_learned_from():
+    values = np.random.default_rng(0).normal(size=(12, 30, 2))
+    first = make_plan(SeriesSet.from_arrays(list(values)), QUICK).split["held_out"]
+    values[:, :, 1] = np.nan
+    values[[int(key) for key in first], :, 1] = 1.0
+    plan = make_plan(SeriesSet.from_arrays(list(values)), QUICK)
+    assert set(plan.split["held_out"]) != set(first)
+    assert len(plan.split["held_out"]) == len(first)
+
+
 def test_a_channel_that_was_never_observed_is_named():
     values = np.random.default_rng(0).normal(size=(12, 30, 2))
     values[:, :, 1] = np.nan
