@@ -14,6 +14,7 @@ from svae_cli.inference.lanes import LANE_BLOCK, First, Layout, layout_for
 Method = Literal["auto", "sequential", "parallel"]
 
 SHORTEST_CHUNK = 8
+_FEW_LANES = 2  # so many leave room in the vector registers
 
 
 class Plan(NamedTuple):
@@ -33,16 +34,17 @@ def choose_chunks(method: Method, latent_dim: int, lanes: int, steps: int) -> in
 
     "sequential" cuts none. "parallel" cuts sqrt(2 steps), which makes the depth, 2 steps / chunks + chunks, least; it
     grows as sqrt(steps). "auto" is "parallel" on an accelerator, where depth is what costs. On a CPU work is what
-    costs: there it fills the vector registers and no more, which for larger matrices (``First``) a single lane does.
+    costs: there it fills the vector registers and no more, which for larger matrices (``First``) a single lane does. From
+    three lanes on they are full enough: in chunks a step takes more than twice the work.
     """
     most = max(steps // SHORTEST_CHUNK, 1)
     if method == "sequential":
         return 1
     if method == "parallel" or jax.default_backend() != "cpu":
         return min(max(round((2 * steps) ** 0.5), 1), most)
-    if lanes >= LANE_BLOCK or layout_for(latent_dim) is First:
+    if lanes > _FEW_LANES or layout_for(latent_dim) is First:
         return 1
-    return min(2 * LANE_BLOCK // lanes, most)
+    return min(LANE_BLOCK // lanes, most)
 
 
 class Grid(NamedTuple):
