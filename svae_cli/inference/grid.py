@@ -34,8 +34,8 @@ def choose_chunks(method: Method, latent_dim: int, lanes: int, steps: int) -> in
 
     "sequential" cuts none. "parallel" cuts sqrt(2 steps), which makes the depth, 2 steps / chunks + chunks, least; it
     grows as sqrt(steps). "auto" is "parallel" on an accelerator, where depth is what costs. On a CPU work is what
-    costs: there it fills the vector registers and no more, which for larger matrices (``First``) a single lane does. From
-    three lanes on they are full enough: in chunks a step takes more than twice the work.
+    costs: there it fills the vector registers and no more, which for larger matrices (``First``) a single lane does.
+    From three lanes on they are full enough: in chunks a step takes more than twice the work.
     """
     most = max(steps // SHORTEST_CHUNK, 1)
     if method == "sequential":
