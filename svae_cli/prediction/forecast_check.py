@@ -97,7 +97,7 @@ class ForecastCheck(NamedTuple):
         self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Predictive moments, noise included, put right; those of steps before ``start`` mean nothing."""
-        unknown = jnp.clip(variance / self.farthest, 0.0, 1.0)
+        unknown = _unknown(variance, self.farthest)
         beyond = self.ways.beyond(mean, jnp.arange(len(mean)) - self.start)
         return mean + unknown * jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio
 
@@ -187,7 +187,7 @@ def _errors(
 ) -> _Errors:
     """Of the steps ahead that were observed; how much the ways differ counts by how little the model knows."""
     farthest = jnp.max(jnp.where(ahead[:, None], variance, 0.0), axis=0)
-    beyond = beyond * jnp.clip(variance / jnp.where(farthest > 0, farthest, 1.0), 0.0, 1.0)
+    beyond = beyond * _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
     asked = observed & ahead[:, None]
     counts = jnp.sum(asked, axis=0)
     weight = jnp.where(asked, 1.0 / variance, 0.0) / jnp.maximum(counts, 1)
@@ -200,8 +200,13 @@ def _errors(
     )
 
 
+def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " channel"]) -> Array:
+    """How much of a say the ways have: the standard deviation relative to that at the end of a forecast."""
+    return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
+
+
 def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
-    """The shares, each channel's own, with the smallest squared errors; none is preferred.
+    """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
         errors: by origin.
@@ -210,4 +215,7 @@ def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way chann
     origins = jnp.sum(errors.counts > 0, axis=0)
     mean = 1.0 / jnp.maximum(origins, 1)
     square, linear = jnp.sum(errors.of_ways, axis=0) * mean, jnp.sum(errors.with_ways, axis=0) * mean
-    return best_shares(square, linear, origins * whole, jnp.zeros_like(linear[:, :1]))
+    square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (square, linear))
+    most = jnp.max(origins, keepdims=True) * whole
+    centre = best_shares(square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
+    return jnp.where(origins > 0, best_shares(square, linear, origins * whole, centre), centre)

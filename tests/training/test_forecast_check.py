@@ -47,6 +47,10 @@ def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
     return found
 
 
+def _simplex(ways: int) -> list[np.ndarray]:
+    return [np.array(s) / 10 for s in itertools.product(range(11), repeat=ways) if sum(s) <= 10]
+
+
 @pytest.mark.parametrize("period", [None, 7])
 def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period):
     model = fitted.model if period is None else _with_season(fitted, period).model
@@ -62,21 +66,27 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         truth = np.where(observed, np.asarray(values, float), np.nan)
         ways = _ways(truth[:origin], period, 10) - mean
         own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
-        gaps.append(ways * variance / variance.max(axis=0) / np.sqrt(variance))
+        gaps.append(ways * np.sqrt(variance / variance.max(axis=0)) / np.sqrt(variance))
     own, gaps = np.array(own), np.array(gaps)
     steps = ~np.isnan(own)
+    asked = steps / steps.sum(axis=1, keepdims=True)
+    error, grid = np.nan_to_num(own), _simplex(gaps.shape[1])
+
+    def loss(shares, channels, centre):
+        left = error[..., channels] - np.einsum("w,owtc->otc", shares, gaps[..., channels])
+        pull = np.einsum("otc,owtc->w", asked[..., channels], gaps[..., channels] ** 2) @ (shares - centre) ** 2
+        return np.sum(asked[..., channels] * left**2) + 4 / 8 * pull
+
+    of_all = min(grid, key=lambda shares: loss(shares, slice(None), 0 * shares))
     ratios = np.zeros((8, CHANNELS))
     for channel in range(CHANNELS):
-        asked = steps[:, :, channel] / steps[:, :, channel].sum(axis=1, keepdims=True)
-        error, gap = np.nan_to_num(own[..., channel]), gaps[..., channel]
-        penalty = 4 / 8 * np.einsum("ot,owt->w", asked, gap**2)
-        grid = [np.array(s) / 10 for s in itertools.product(range(11), repeat=gap.shape[1]) if sum(s) <= 10]
-        left = [np.sum(asked * (error - np.einsum("w,owt->ot", s, gap)) ** 2) + penalty @ s**2 for s in grid]
+        only = slice(channel, channel + 1)
         chosen = np.asarray(found.shares[:, channel], float)
-        of_chosen = np.sum(asked * (error - np.einsum("w,owt->ot", chosen, gap)) ** 2) + penalty @ chosen**2
-        assert of_chosen == pytest.approx(min(left), rel=1e-3)
-        rest = error - np.einsum("w,owt->ot", chosen, gap)
-        ratios[:, channel] = np.minimum(np.sum(asked * rest**2, axis=1), 9.0)
+        best = min(loss(shares, only, of_all) for shares in grid)
+        assert loss(chosen, only, of_all) == pytest.approx(best, rel=1e-3)
+        error_of, gap, asked_of = error[..., channel], gaps[..., channel], asked[..., channel]
+        rest = error_of - np.einsum("w,owt->ot", chosen, gap)
+        ratios[:, channel] = np.minimum(np.sum(asked_of * rest**2, axis=1), 9.0)
     of_all = max((4 + ratios.mean(axis=1).sum()) / 12, 1.0)
     assert of_all > 1
     expected = np.maximum((4 * of_all + ratios.sum(axis=0)) / 12, 1.0)
