@@ -5,6 +5,7 @@ straight line over each gap, or the line through the same phase of other cycles,
 so much of them goes into the answers; where errors are larger or smaller than promised, the intervals follow.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -115,7 +116,7 @@ def like_gaps(
         moved = missing[jnp.mod(step - later, jnp.maximum(steps, 1))][:, jnp.mod(channel - beside, width)]
         return moved & (which < copies)
 
-    hidden = observed & jnp.any(jnp.stack([copy(which) for which in range(_COPIES)]), axis=0)
+    hidden = observed & reduce(jnp.logical_or, map(copy, range(_COPIES)))
     share = _MOST_HIDDEN * known / jnp.maximum(jnp.sum(hidden), 1)
     lot = jax.random.uniform(jax.random.fold_in(jax.random.key(0), number), hidden.shape)
     return hidden & (lot < share)
