@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares
+from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares, errors_left
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
@@ -151,8 +151,7 @@ def forecast_check(
     errors = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     shares = _shares(errors, whole)
-    left = errors.own - 2 * jnp.einsum("wc,owc->oc", shares, errors.with_ways)
-    left = left + jnp.einsum("vc,ovwc,wc->oc", shares, errors.of_ways, shares)
+    left = errors_left(errors.own, errors.with_ways, errors.of_ways, shares)
     asked = errors.counts > 0
     farthest = jnp.sum(jnp.where(asked, errors.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
     ways = Continuations.of(values, observed, start, period)
@@ -218,4 +217,4 @@ def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way chann
     square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (square, linear))
     most = jnp.max(origins, keepdims=True) * whole
     centre = best_shares(square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
-    return jnp.where(origins > 0, best_shares(square, linear, origins * whole, centre), centre)
+    return best_shares(square, linear, origins * whole, centre)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares
+from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares, errors_left
 
 CAP = 25.0
 """Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
@@ -85,8 +85,7 @@ def gap_check(
 
     errors = jax.lax.scan(fill, None, jnp.arange(PASSES))[1]
     shares = _shares(errors)
-    left = errors.own - 2 * jnp.einsum("wc,pwc->pc", shares, errors.with_ways)
-    left = left + jnp.einsum("vc,pvwc,wc->pc", shares, errors.of_ways, shares)
+    left = errors_left(errors.own, errors.with_ways, errors.of_ways, shares)
     ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, period))
     return GapCheck(shares, _ratio(left, errors.counts), ways)
 
@@ -190,8 +189,7 @@ def _shares_about(errors: _Errors, centre: Float[Array, "way #channel"]) -> Floa
     whole = jnp.where(passes > 0, passes, 1.0)
     square = jnp.einsum("pc,pvwc->vwc", weight, errors.of_ways) / whole
     linear = jnp.einsum("pc,pwc->wc", weight, errors.with_ways) / whole
-    shares = best_shares(square, linear, passes, centre)
-    return jnp.where(passes > 0, shares, centre)
+    return best_shares(square, linear, passes, centre)
 
 
 def _ratio(squares: Float[Array, "pass channel"], counts: Float[Array, "pass channel"]) -> Float[Array, " channel"]:

@@ -53,13 +53,25 @@ def best_shares(
         square: mean over passes of products of what the ways add to the answers.
         linear: mean over passes of products of that and the answers' errors.
         passes: how many these means are of.
-        centre: the shares if there were none.
+        centre: the shares where there are none.
     """
     choices = jnp.asarray(_simplex(len(linear)), linear.dtype)
     penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * jnp.einsum("wwc->wc", square)
     away = (choices[:, :, None] - centre[None]) ** 2
     loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear
-    return choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
+    best = choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
+    return jnp.where(passes > 0, best, centre)
+
+
+def errors_left(
+    own: Float[Array, "pass channel"],
+    with_ways: Float[Array, "pass way channel"],
+    of_ways: Float[Array, "pass way way channel"],
+    shares: Float[Array, "way channel"],
+) -> Float[Array, "pass channel"]:
+    """Squared errors once the ways have had their say, from products of the errors and of what the ways add."""
+    left = own - 2 * jnp.einsum("wc,pwc->pc", shares, with_ways)
+    return left + jnp.einsum("vc,pvwc,wc->pc", shares, of_ways, shares)
 
 
 def _simplex(ways: int) -> np.ndarray:
