@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 
+from svae_cli.precision import full_precision
+
 
 def _merge(x, *, batched: bool, size: int, lanes: int):
     """Fold a batch axis into the lane axis; a fully shared array stays shared."""
@@ -63,6 +65,7 @@ def lane_function(forward: Callable, backward: Callable) -> Callable:
         backward: (args, outputs, saved, cotangents) -> one cotangent an argument, a lane each: ``vmap`` sums those of a
             shared argument itself where that is meant (in grad of vmap, not in vmap of grad).
     """
+    forward, backward = full_precision(forward), full_precision(backward)
     primal = _over_lanes(lambda *args: forward(*args)[0])
     with_saved = _over_lanes(forward)
 

@@ -19,6 +19,7 @@ from svae_cli.inference.grid import Method, Plan
 from svae_cli.inference.means import deviations
 from svae_cli.inference.prior import LinearGaussianPrior
 from svae_cli.inference.smooth import chain_of, log_normalizer_of, smooth_chain
+from svae_cli.precision import full_precision
 
 
 class PiecePosterior(eqx.Module):
@@ -42,6 +43,7 @@ class PiecePosterior(eqx.Module):
     after: Gaussian
     plan: Plan = eqx.field(static=True)
 
+    @full_precision
     def sample(
         self, key: PRNGKeyArray, n: int, ends: Float[Array, "sample latent"] | None = None
     ) -> Float[Array, "sample time latent"]:

@@ -11,6 +11,7 @@ from svae_cli.inference.gaussian import Gaussian, Potential
 from svae_cli.inference.grid import Method, Plan
 from svae_cli.inference.means import deviations, filter_means, smooth_means
 from svae_cli.inference.prior import LinearGaussianPrior
+from svae_cli.precision import full_precision
 
 
 class Posterior(eqx.Module):
@@ -39,6 +40,7 @@ class Posterior(eqx.Module):
     plan: Plan = eqx.field(static=True)
 
     @property
+    @full_precision
     def cross_covariances(self) -> Float[Array, "transition latent latent"]:
         """Cov(x_t, x_{t+1})."""
         return self.gains[..., :-1, :, :] @ self.covariances[..., 1:, :, :]

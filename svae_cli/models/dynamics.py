@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from svae_cli.inference import LinearGaussianPrior
+from svae_cli.precision import full_precision
 
 COVARIANCE_FLOOR = 1e-5
 
@@ -26,6 +27,7 @@ class Covariance(eqx.Module):
     lower: Float[Array, "state state"]
 
     @property
+    @full_precision
     def matrix(self) -> Float[Array, "state state"]:
         """The covariance itself."""
         factor = jnp.tril(self.lower, -1) + jnp.diag(jnp.exp(self.log_diagonal))
@@ -76,6 +78,7 @@ class Dynamics(eqx.Module):
             return self.transition
         return self.transition / jnp.maximum(1.0, jnp.linalg.norm(self.transition, ord=2))
 
+    @full_precision
     def prior(self, inputs: Float[Array, "time input"]) -> LinearGaussianPrior:
         """The prior over the states of one series.
 

@@ -19,6 +19,7 @@ from svae_cli.models.posteriors.recurrent import PATHS
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.residual import ResidualChains
 from svae_cli.models.season import Remembered, SeasonMemory
+from svae_cli.precision import full_precision
 
 _FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where decoding one is costly
 
@@ -79,6 +80,7 @@ class SVAE(eqx.Module):
     residual: ResidualChains | None = None
     season: SeasonMemory | None = None
 
+    @full_precision
     def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:
         """What the observed values say of each step's state, as a Gaussian potential.
 
@@ -98,6 +100,7 @@ class SVAE(eqx.Module):
         """q(x | observed values); see ``infer``."""
         return self.infer(values, observed, inputs).posterior
 
+    @full_precision
     def infer(
         self,
         values: Float[Array, "time channel"],
@@ -128,6 +131,7 @@ class SVAE(eqx.Module):
         posterior = smooth(prior, potentials)
         return Inference(posterior=posterior, kl=kl_divergence(posterior, potentials))
 
+    @full_precision
     def filtered(
         self,
         values: Float[Array, "time channel"],
@@ -150,6 +154,7 @@ class SVAE(eqx.Module):
 
         return jax.lax.map(up_to, step)
 
+    @full_precision
     def elbo(
         self,
         values: Float[Array, "time channel"],
@@ -186,6 +191,7 @@ class SVAE(eqx.Module):
             count=jnp.sum(observed).astype(values.dtype),
         )
 
+    @full_precision
     def predictor_moments(
         self, posterior: HasMoments, points: Float[Array, "point time state"] | None = None
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:

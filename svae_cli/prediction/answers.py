@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -14,6 +13,7 @@ from svae_cli.models.decoder import LinearDecoder
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
+from svae_cli.precision import compiled
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import forecast_check
 from svae_cli.prediction.gap_check import gap_check
@@ -112,7 +112,7 @@ def _answer_batch(
         yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found))
 
 
-@eqx.filter_jit
+@compiled
 def _ask(model: SVAE, series: tuple[Array, ...], ask: Question) -> dict[str, Array]:
     return jax.vmap(lambda v, o, u, steps, key: _ask_one(model, v, o, u, steps, key, ask))(*series)
 

@@ -21,6 +21,7 @@ from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, fi
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
+from svae_cli.precision import compiled
 from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
 from svae_cli.prediction.gap_check import GapCheck, gap_check
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
@@ -197,14 +198,14 @@ def _smooth(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) ->
     return smooth_piece(_prior(model, entering, inputs), potentials, leaving.state)
 
 
-@eqx.filter_jit
+@compiled
 def _enter_next(model: SVAE, entering: Gaussian, stretch: Stretch) -> Gaussian:
     values, observed, inputs = stretch
     potentials = model.potentials(values, observed)
     return filter_piece(_prior(model, entering, inputs), potentials)[0]
 
 
-@eqx.filter_jit
+@compiled
 def _begin(
     model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch, key: Key[Array, ""], ask: Question
 ) -> _End:
@@ -216,29 +217,29 @@ def _begin(
     return _End(first, posterior.sample(jr.split(key)[0], ask.samples, leaving.sampled)[:, 0])
 
 
-@eqx.filter_jit
+@compiled
 def _remember(season: SeasonMemory, values: Array, observed: Array) -> Remembered:
     return season.remember(values, observed)
 
 
-@eqx.filter_jit
+@compiled
 def _gaps_checked(model: SVAE, stretch: Stretch, steps: Array) -> GapCheck:
     return gap_check(model, *stretch, steps=steps)
 
 
-@eqx.filter_jit
+@compiled
 def _forecasts_checked(model: SVAE, stretch: Stretch, start: Array, horizon: int) -> ForecastCheck:
     return forecast_check(model, *stretch, start=start, horizon=horizon)
 
 
-@eqx.filter_jit
+@compiled
 def _residuals(model: SVAE, entering: Gaussian, leaving: _End, stretch: Stretch) -> tuple[Array, Array]:
     values, observed, _ = stretch
     middle, _ = model.predictor_moments(_smooth(model, entering, leaving, stretch))
     return jnp.where(observed, values - middle, 0.0), observed
 
 
-@eqx.filter_jit
+@compiled
 def _answer_piece(
     model: SVAE,
     entering: Gaussian,

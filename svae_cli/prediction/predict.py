@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import TypeVar
 
-import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -19,6 +18,7 @@ from svae_cli.errors import DataError, UsageError
 from svae_cli.inference import Potential, smooth
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
+from svae_cli.precision import compiled
 from svae_cli.prediction.answers import answers
 from svae_cli.prediction.question import Question, Seen, sample_values
 from svae_cli.prediction.self_check import is_checked
@@ -208,7 +208,7 @@ def sample(
     return fitted.scaler.to_data(np.asarray(drawn, np.float64))
 
 
-@eqx.filter_jit
+@compiled
 def _draw(model: SVAE, inputs: Array, key: Key[Array, ""], steps: int, count: int) -> Array:
     """Paths from the prior, which is the posterior without potentials."""
     dim, dtype = model.dynamics.latent_dim, model.decoder.loadings.dtype

@@ -20,6 +20,7 @@ from svae_cli.inference import Posterior
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.posteriors import ChainPosterior
 from svae_cli.models.svae import SVAE, AnyPosterior
+from svae_cli.precision import compiled
 from svae_cli.training.batched import batched
 
 RIDGE = 1e-4  # weight of a unit-variance pseudo-sample a state, relative to the number of samples
@@ -228,7 +229,7 @@ class ClosedFormDynamics:
         return moved, {"inner": inner, "statistics": kept}, objective
 
 
-@eqx.filter_jit
+@compiled
 def _summed(model, values, observed, inputs, steps, key, *, groups: int) -> DynamicsStatistics:
     def of_window(model, values, observed, inputs, steps, key):
         posterior = model.infer(values, observed, inputs, key=key, paths=_PATHS).posterior

@@ -12,6 +12,7 @@ from svae_cli.data.windows import Batch, batches
 from svae_cli.inference import Posterior
 from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.svae import SVAE
+from svae_cli.precision import compiled
 from svae_cli.training.batched import batched
 from svae_cli.training.dynamics_update import (
     RIDGE,
@@ -62,7 +63,7 @@ def _expectation(model: SVAE, piece: Batch, *, groups: int) -> Statistics:
     return _summed_statistics(model, piece.values, piece.observed, piece.inputs, piece.steps, groups=groups)
 
 
-@eqx.filter_jit
+@compiled
 def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -> Statistics:
     parts = batched(_statistics, model, values, observed, inputs, steps, groups=groups)
     return jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)

@@ -16,6 +16,7 @@ from svae_cli.data.windows import Batch, Prefetched
 from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
+from svae_cli.precision import full_precision
 from svae_cli.training.batched import summed_gradients
 from svae_cli.training.dynamics_update import ClosedFormDynamics, Stepping
 from svae_cli.training.objective import hidden_log_density, log_evidence
@@ -72,7 +73,7 @@ class Optimizer:
                 _labels,
             ),
         )
-        self._jitted = jax.jit(self._update_leaves, static_argnames=("structure", "groups"))
+        self._jitted = jax.jit(full_precision(self._update_leaves), static_argnames=("structure", "groups"))
         self._objective, self._scored = objective, scored
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
         unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)

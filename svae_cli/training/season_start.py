@@ -13,6 +13,7 @@ from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE, gaussian_noise
+from svae_cli.precision import compiled
 
 _DECAY = (0.3, 0.5, 0.7)  # of the weight from one cycle to the next, tried
 _FEW = 0.5  # of a nearest cycle: so much seen doubles the variance
@@ -92,7 +93,7 @@ def _regression(
     ).astype(values.dtype)
 
 
-@eqx.filter_jit
+@compiled
 def _features(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Array, Array, Array]:
     return jax.vmap(memory.features)(values, observed)
 
@@ -103,7 +104,7 @@ def _trusting(memory: SeasonMemory, choice: Array) -> SeasonMemory:
     return eqx.tree_at(lambda m: (m.log_variance, m.log_gain), memory, changed)
 
 
-@eqx.filter_jit
+@compiled
 def _scores(
     linear: SVAE, memory: SeasonMemory, windows: tuple[Array, ...], grid: Array
 ) -> Float[Array, "choice channel"]:
