@@ -36,6 +36,8 @@ class Prediction:
         observed: (imputation) True where the input had a value.
         latent_mean: posterior means of the latent states, or None.
         latent_cov: their covariances, or None.
+        ignored: known values that count as missing because they cannot be (``prediction/glitches.py``): (imputation) of
+            these steps, (forecast) of the known steps before, with the first piece; None if that was not looked for.
         start: first step of this piece among the steps answered for the series; 0 begins a series.
     """
 
@@ -48,6 +50,7 @@ class Prediction:
     observed: Bool[np.ndarray, "time channel"] | None = None
     latent_mean: Float[np.ndarray, "time latent"] | None = None
     latent_cov: Float[np.ndarray, "time latent latent"] | None = None
+    ignored: Bool[np.ndarray, "known channel"] | None = None
     start: int = 0
 
 

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from svae_cli.cli.console import Console, ProgressLine
+from svae_cli.prediction.glitches import LIMIT
 from svae_cli.results import LatentPath, Prediction
+
+_PLACES = 3  # of values that are not relied on, named at most
 
 
 class Count:
@@ -17,16 +20,25 @@ class Count:
         series: results so far.
         values: values in them.
         missing: values that were not observed.
+        ignored: known values that cannot be, so that answers do not rely on them.
     """
 
     def __init__(
-        self, rows: Iterable[Prediction | LatentPath | np.ndarray], *, total: int, stage: str, console: Console
+        self,
+        rows: Iterable[Prediction | LatentPath | np.ndarray],
+        *,
+        total: int,
+        stage: str,
+        console: Console,
+        channels: tuple[str, ...] = (),
     ):
         self._rows = rows
         self._total = total
         self._stage = stage
         self._console = console
-        self.series = self.values = self.missing = self._steps = 0
+        self._channels = channels
+        self.series = self.values = self.missing = self.ignored = self._steps = 0
+        self._places: list[str] = []
 
     def __iter__(self) -> Iterator[Any]:
         with ProgressLine(self._console, plain_after=2.0) as progress:
@@ -36,8 +48,27 @@ class Count:
                 if isinstance(row, Prediction):
                     self.values += row.mean.size
                     self.missing += 0 if row.observed is None else int(np.count_nonzero(~row.observed))
+                    self._note_ignored(row)
                 yield row
                 progress.show(self._stage, self._steps, self._total, "steps")
+
+    def _note_ignored(self, row: Prediction) -> None:
+        found = np.zeros((0, 2), int) if row.ignored is None else np.argwhere(row.ignored)
+        self.ignored += len(found)
+        first = row.start if row.observed is not None else 0
+        for step, channel in found[: _PLACES - len(self._places)]:
+            self._places.append(f"{self._channels[channel]} at step {first + step} of {row.key}")
+
+    def tell_ignored(self) -> None:
+        """Say which known values answers do not rely on, if there are any."""
+        if not self.ignored:
+            return
+        what, them = ("value is", "it") if self.ignored == 1 else ("values are", "them")
+        more = ", ..." if self.ignored > len(self._places) else ""
+        self._console.say(
+            f"{self.ignored:,} known {what} more than {LIMIT:.0f} standard deviations from what all others say; answers"
+            f" do not rely on {them}: {', '.join(self._places)}{more}"
+        )
 
 
 def tell_written(console: Console, target: Path, said: str, numbers: dict[str, Any]) -> None:

@@ -66,5 +66,5 @@ def checked_of(
 
     checked = prediction.is_checked(fitted.model, series, asked=asked)
     if asked is None and not checked and prediction.can_check(fitted.model):
-        console.say("answers are the model's own; --self-check tests them on these data, in 9 times the time")
+        console.say("answers are the model's own; --self-check tests them on these data, in 12 times the time")
     return checked

@@ -17,6 +17,7 @@ from svae_cli.precision import compiled
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import forecast_check
 from svae_cli.prediction.gap_check import gap_check
+from svae_cli.prediction.glitches import without_glitches
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
@@ -107,9 +108,11 @@ def _answer_batch(
     keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(rows.start, rows.start + size))
     series = tuple(jnp.asarray(a) for a in (values, observed, inputs, known_steps))
     found = jax.tree.map(np.asarray, _ask(fitted.model, (*series, keys), ask))
+    ignored = found.pop("ignored", None)
     for row, index in enumerate(rows):
         count = ask.last if ask.last is not None else totals[index]
-        yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found))
+        without = None if ignored is None else ignored[row, : data.lengths[index]]
+        yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found), without)
 
 
 @compiled
@@ -130,6 +133,9 @@ def _ask_one(
     if ask.filtered:
         state = model.filtered(values, observed, inputs)
         return {"latent_mean": state.mean, "latent_cov": state.cov}
+    given = observed
+    if ask.check:
+        observed = without_glitches(model, values, given, inputs)
     posterior = model.posterior(values, observed, inputs)
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples) if ask.samples else None
@@ -139,4 +145,5 @@ def _ask_one(
         check = forecast_check(model, values, observed, inputs, start=steps, horizon=ask.last)
     elif ask.check:
         check = gap_check(model, values, observed, inputs, steps=steps)
-    return describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)
+    found = describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)
+    return found | ({"ignored": given & ~observed} if ask.check else {})

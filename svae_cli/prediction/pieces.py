@@ -6,7 +6,7 @@ from the file in each sweep.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, filter_piece, smooth_piece
@@ -24,6 +24,7 @@ from svae_cli.models.svae import SVAE
 from svae_cli.precision import compiled
 from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
 from svae_cli.prediction.gap_check import GapCheck, gap_check
+from svae_cli.prediction.glitches import without_glitches
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
 
 PIECE = 1 << 12
@@ -48,6 +49,8 @@ def answer_in_pieces(
     """
     first = 0 if ask.last is None else total - ask.last
     run = _Run(fitted, data, index, total, ask, jr.fold_in(jr.key(seed), index))
+    if ask.check:
+        run = replace(run, glitches=run.find_glitches())
     begin = first // PIECE
     chains = fitted.model.residual is not None and not ask.filtered
     entering, end = run.forwards(max(begin - chains, 0))
@@ -58,7 +61,8 @@ def answer_in_pieces(
         low, high = max(first - start, 0), min(total - start, PIECE)
         sides = beside.of(number) if beside is not None else (None, None)
         found = jax.tree.map(np.asarray, run.answer(number, entering[number], leaving[number], sides))
-        yield start + low - first, in_data_units(fitted, {name: a[low:high] for name, a in found.items()})
+        ignored = run.ignored(start + low, start + high) if ask.check else None
+        yield start + low - first, in_data_units(fitted, {name: a[low:high] for name, a in found.items()}, ignored)
 
 
 class _End(eqx.Module):
@@ -76,10 +80,28 @@ class _Run:
     total: int
     ask: Question
     key: Key[Array, ""]
+    glitches: Int[np.ndarray, "glitch 2"] = field(default_factory=lambda: np.zeros((0, 2), int))  # (step, channel)
 
     @property
     def count(self) -> int:
         return -(-self.total // PIECE)
+
+    def find_glitches(self) -> Int[np.ndarray, "glitch 2"]:
+        """Where known values cannot be: a piece is long enough to be looked at as if it were all there is."""
+        found = [np.zeros((0, 2), int)]
+        for number in range(-(-self.data.lengths[self.index] // PIECE)):
+            found.append(np.argwhere(_ignored(self.fitted.model, self._stretch(number))) + (number * PIECE, 0))
+        return np.concatenate(found)
+
+    def ignored(self, start: int, stop: int) -> Bool[np.ndarray, "known channel"]:
+        """Which values are glitches between two steps, of a forecast those before it, with its first piece."""
+        known = self.data.lengths[self.index]
+        if self.ask.last is not None:
+            start, stop = (0, known) if start == self.total - self.ask.last else (known, known)
+        mask = np.zeros((stop - start, self.data.n_channels), bool)
+        inside = self.glitches[(self.glitches[:, 0] >= start) & (self.glitches[:, 0] < stop)]
+        mask[inside[:, 0] - start, inside[:, 1]] = True
+        return mask
 
     def forwards(self, first: int) -> tuple[dict[int, Gaussian], Gaussian]:
         """(the state that enters each piece from ``first`` on given all before, the state after the last piece)."""
@@ -155,6 +177,9 @@ class _Run:
         if last > first:
             raw = self.data.read(self.index, first, last).astype(np.float64)
             values[first - start : last - start] = self.fitted.scaler.to_model(raw)
+        steps, channels = self.glitches.T
+        inside = (steps >= start) & (steps < stop)
+        values[steps[inside] - start, channels[inside]] = np.nan
         observed = jnp.asarray(~np.isnan(values))
         return jnp.asarray(np.nan_to_num(values), self.fitted.model.decoder.loadings.dtype), observed
 
@@ -220,6 +245,12 @@ def _begin(
 @compiled
 def _remember(season: SeasonMemory, values: Array, observed: Array) -> Remembered:
     return season.remember(values, observed)
+
+
+@compiled
+def _ignored(model: SVAE, stretch: Stretch) -> Array:
+    values, observed, inputs = stretch
+    return observed & ~without_glitches(model, values, observed, inputs)
 
 
 @compiled

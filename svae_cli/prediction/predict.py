@@ -50,8 +50,9 @@ def impute(
         reconstruct: give the model's prediction at observed values as well.
         latents: add the posterior of the latent states.
         self_check: let straight lines and those of other cycles have a say, and widen or narrow intervals, by how well
-            known values of a series are filled in when hidden in gaps like its own (``prediction/gap_check.py``); None
-            where there are no more than ``CHECKED_VALUES`` values.
+            known values of a series are filled in when hidden in gaps like its own (``prediction/gap_check.py``), and
+            do not rely on known values that cannot be (``prediction/glitches.py``); None where there are no more than
+            ``CHECKED_VALUES`` values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -82,6 +83,7 @@ def impute(
             observed=observed,
             latent_mean=answer.latent_mean,
             latent_cov=answer.latent_cov,
+            ignored=answer.ignored,
         )
 
 
@@ -107,8 +109,8 @@ def forecast(
         quantiles: levels between 0 and 1.
         samples: joint sample paths over horizon and channels.
         self_check: let the simplest ways to go on have a say, and widen intervals, by how well the last known steps of
-            a series were forecast from those before (``prediction/forecast_check.py``); None where there are no more
-            than ``CHECKED_VALUES`` values.
+            a series were forecast from those before (``prediction/forecast_check.py``), and do not rely on known values
+            that cannot be; None where there are no more than ``CHECKED_VALUES`` values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -135,6 +137,7 @@ def forecast(
             std=answer.std.astype(data.dtype),
             quantiles=None if answer.quantiles is None else answer.quantiles.astype(data.dtype),
             samples=None if answer.samples is None else answer.samples.astype(data.dtype),
+            ignored=answer.ignored,
         )
 
 

@@ -39,6 +39,7 @@ class Answer:
     samples: np.ndarray | None
     latent_mean: np.ndarray | None
     latent_cov: np.ndarray | None
+    ignored: np.ndarray | None
 
 
 Beside = tuple[Array, Array, Array]
@@ -191,8 +192,10 @@ def _informed(
     return informed, own, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
 
 
-def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
-    """What ``describe`` found, changed from model units to the data's own."""
+def in_data_units(
+    fitted: FittedModel, found: dict[str, np.ndarray], ignored: Bool[np.ndarray, "known channel"] | None = None
+) -> Answer:
+    """What ``describe`` found, changed from model units to the data's own, and the known values it did without."""
     scaler = fitted.scaler
     up = {name: np.asarray(a, np.float64) for name, a in found.items() if not name.startswith("latent")}
     quantiles = up.get("quantiles")
@@ -213,4 +216,5 @@ def in_data_units(fitted: FittedModel, found: dict[str, np.ndarray]) -> Answer:
         samples=samples,
         latent_mean=found.get("latent_mean"),
         latent_cov=found.get("latent_cov"),
+        ignored=ignored,
     )
