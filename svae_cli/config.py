@@ -14,6 +14,7 @@ MaskPattern = Literal["auto", "none", "mixed", "window", "point", "channel", "ta
 SplitKind = Literal["auto", "series", "time"]
 Standardization = Literal["channel", "none"]
 TransformKind = Literal["auto", "power", "none"]
+SpikeKind = Literal["skip", "learn"]
 StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
 PriorUpdate = Literal["gradient", "closed-form"]
@@ -61,6 +62,8 @@ class Settings:
         standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
         transform: "power" bends skewed channels by Yeo and Johnson's transform, each as far as the data ask for it, so
             that noise is of one size at every level; "auto" does so for series with Gaussian noise of unknown size.
+        spikes: "skip" treats values of a moment that are far from those before and after as missing, where noise is
+            Gaussian (``data/spikes.py``); "learn" learns from them too.
         val_fraction: share of the data held out to choose the stopping time.
         split: hold out whole series, or stretches in time of each (of a short series its last part).
         clip_norm: gradients with a larger global norm are scaled down to it.
@@ -97,6 +100,7 @@ class Settings:
     start: StartKind = "linear"
     standardize: Standardization = "channel"
     transform: TransformKind = "auto"
+    spikes: SpikeKind = "skip"
     val_fraction: float = 0.1
     split: SplitKind = "auto"
     clip_norm: float = 10.0

@@ -14,7 +14,7 @@ _PLACES = 3  # of values that are not relied on, named at most
 
 
 class Count:
-    """Pass results through and count them; ``total`` is the number of steps to come.
+    """Pass results through, count them, and say what was not relied on; ``total`` is the number of steps to come.
 
     Attributes:
         series: results so far.
@@ -51,6 +51,7 @@ class Count:
                     self._note_ignored(row)
                 yield row
                 progress.show(self._stage, self._steps, self._total, "steps")
+        self._tell_ignored()
 
     def _note_ignored(self, row: Prediction) -> None:
         found = np.zeros((0, 2), int) if row.ignored is None else np.argwhere(row.ignored)
@@ -59,7 +60,7 @@ class Count:
         for step, channel in found[: _PLACES - len(self._places)]:
             self._places.append(f"{self._channels[channel]} at step {first + step} of {row.key}")
 
-    def tell_ignored(self) -> None:
+    def _tell_ignored(self) -> None:
         """Say which known values answers do not rely on, if there are any."""
         if not self.ignored:
             return

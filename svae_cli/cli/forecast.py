@@ -80,11 +80,9 @@ def command(
             seed=computing.seed,
             batch_size=computing.batch_size,
         )
-        count = Count(
-            predictions, total=sum(header.lengths), stage="forecast", console=console, channels=series.channels
-        )
+        total = sum(header.lengths)
+        count = Count(predictions, total=total, stage="forecast", console=console, channels=series.channels)
         write_results(target, header, count, format=format, force=writing.force)
-    count.tell_ignored()
     tell_written(console, target, f"{horizon} steps forecast for {count.series} series", {
         "series": count.series, "horizon": horizon, "ignored": count.ignored,
     })  # fmt: skip

@@ -83,7 +83,6 @@ def command(
         )
         count = Count(predictions, total=sum(header.lengths), stage="impute", console=console, channels=series.channels)
         write_results(target, header, count, format=format, force=writing.force, only_missing=only_missing)
-    count.tell_ignored()
     tell_written(console, target, f"{count.missing:,} of {count.values:,} values filled in {count.series} series", {
         "series": count.series, "values": count.values, "filled": count.missing, "ignored": count.ignored,
     })  # fmt: skip

@@ -28,6 +28,7 @@ from svae_cli.config import (
     RecognitionKind,
     ResidualKind,
     Settings,
+    SpikeKind,
     SplitKind,
     Standardization,
     StartKind,
@@ -109,6 +110,9 @@ class Fitting:
     )
     transform: Annotated[TransformKind, typer.Option("--transform", help="Bend skewed channels, or none.")] = (
         Settings.transform
+    )
+    spikes: Annotated[SpikeKind, typer.Option("--spikes", help="Skip values far from both neighbours, or not.")] = (
+        Settings.spikes
     )
     val_fraction: Annotated[
         float, typer.Option("--val-fraction", help="Share held out to stop in time.", show_default=True)

@@ -12,6 +12,7 @@ from svae_cli.data.rank import signal_rank
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
+from svae_cli.data.spikes import spike_limits, without_spikes
 from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
 from svae_cli.models.season import SeasonMemory
@@ -106,8 +107,8 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     """
     if not len(data) or max(data.lengths) < 3:
         raise DataError("no series has 3 steps or more", where=data.source)
-    choices: dict[str, str] = {}
-    fingerprint = fingerprint_of(data)
+    choices, fingerprint = {}, fingerprint_of(data)
+    data, valid = _resolve_spikes(settings, data, valid, choices)
     train, held, split = (data, valid, {"kind": "given"}) if valid is not None else hold_out(data, settings, choices)
     if split["kind"] != "given":
         settings = settings.changed(split=split["kind"])
@@ -151,6 +152,20 @@ def _enough(windows: Batch, enough: int) -> Batch:
     times = max(1, enough // len(windows))
     rows = np.tile(np.arange(len(windows)), times)
     return Batch(windows.values[rows], windows.observed[rows], windows.inputs[rows], windows.steps[rows])
+
+
+def _resolve_spikes(
+    settings: Settings, data: SeriesSet, valid: SeriesSet | None, choices: dict[str, str]
+) -> tuple[SeriesSet, SeriesSet | None]:
+    """Spikes as missing values, where they would be taken for Gaussian noise."""
+    likelihood = _guess_likelihood(data)[0] if settings.likelihood == "auto" else settings.likelihood
+    if settings.spikes == "learn" or likelihood != "gaussian" or data.channel_shape:
+        return data, valid
+    limits, share = spike_limits(data)
+    if share > 0:
+        where = f"in {np.isfinite(limits).sum()} of {data.n_channels} channels"
+        choices["spikes"] = f"skip: {share:.2%} of the values, {where}, are far from those before and after"
+    return without_spikes(data, limits), None if valid is None else without_spikes(valid, limits)
 
 
 def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:

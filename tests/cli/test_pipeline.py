@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from processes import PROGRAM
 
 from svae_cli.files.pictures import read_picture
@@ -83,6 +84,20 @@ def test_forecasts_continue_the_grid_and_an_origin_hides_the_rest(svae, folder: 
         assert file["mean"].shape == (12, 5, 2)
         assert file["samples"].shape == (12, 2, 5, 2)
         assert np.abs(file["mean"][()]).max() < 100
+
+
+def test_known_values_that_cannot_be_are_named_and_kept(svae, folder: Path):
+    with h5py.File(folder / "d.h5", "r+") as file:
+        file["data"][3, 17, 1] = 1e5
+    for command in (("impute",), ("forecast", "-H", "3")):
+        found = svae(command[0], "m.svae", "d.h5", *command[1:], "--json", cwd=folder)
+        assert found.returncode == 0, found.stderr
+        assert json.loads(found.stdout)["ignored"] == 1
+        assert "answers do not rely on it: b at step 17 of 3" in found.stderr
+    assert values(folder / "d.imputed.h5")[3, 17, 1] == np.float32(1e5)
+    assert values(folder / "d.imputed.h5")[3, 16:19:2, 1] == pytest.approx(5, abs=2)
+    found = svae("impute", "m.svae", "d.h5", "--no-self-check", "--force", "--json", cwd=folder)
+    assert json.loads(found.stdout)["ignored"] == 0
 
 
 def test_latent_states_are_means_and_covariances(svae, answers: Path, folder: Path):

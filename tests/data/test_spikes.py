@@ -1,0 +1,87 @@
+"""Spikes: what is far from its neighbours is found, and how a channel usually moves is left alone."""
+
+import numpy as np
+import pytest
+
+from svae_cli.config import Settings
+from svae_cli.data.series import SeriesSet
+from svae_cli.data.spikes import spike_limits, without_spikes
+from svae_cli.training.plan import make_plan
+
+PLACES = [(0, 1), (50, 0), (51, 0), (50, 2), (700, 1), (999, 2)]
+"""(step, channel) of spikes: at the ends, two in a row, two at once."""
+
+
+def movements(steps: int = 1000) -> np.ndarray:
+    """A smooth channel, one of weekly shutdowns, one of bursts, in a little noise."""
+    rng, step = np.random.default_rng(0), np.arange(steps)
+    shut = np.where(step % 70 < 20, -8.0, np.sin(step / 9))
+    bursts = np.where(rng.random(steps) < 0.03, rng.gamma(2.0, 10.0, steps), 0.0)
+    return np.stack([np.sin(step / 20), shut, bursts], axis=1) + 0.1 * rng.standard_normal((steps, 3))
+
+
+def spiky(values: np.ndarray, size: float) -> np.ndarray:
+    shown = values.copy()
+    for number, (step, channel) in enumerate(PLACES):
+        shown[step, channel] += size * (-1) ** number
+    return shown
+
+
+def skipped(data: SeriesSet) -> list[tuple[int, int, int]]:
+    limits, _ = spike_limits(data)
+    screened = without_spikes(data, limits)
+    read = [(np.isnan(screened.read(i)) & ~np.isnan(data.read(i))) for i in range(len(data))]
+    return [(i, int(t), int(c)) for i, found in enumerate(read) for t, c in np.argwhere(found)]
+
+
+def test_spikes_are_found_and_nothing_else():
+    data = SeriesSet.from_arrays([movements(), spiky(movements(), 1000.0)])
+    assert skipped(data) == sorted((1, t, c) for t, c in PLACES)
+    assert spike_limits(data)[1] == pytest.approx(len(PLACES) / 6000)
+
+
+def test_steep_moments_bursts_and_clean_channels_are_left_alone():
+    data = SeriesSet.from_arrays([movements()])
+    limits, share = spike_limits(data)
+    assert np.isinf(limits).all()
+    assert share == 0
+    assert without_spikes(data, limits) is data
+
+
+def test_gaps_beside_a_spike_do_not_hide_it_and_lonely_values_are_none():
+    values = spiky(movements(), 1000.0)
+    values[[698, 699], 1] = np.nan  # two neighbours are left
+    values[997:999, 2] = np.nan  # none
+    assert (0, 700, 1) in skipped(SeriesSet.from_arrays([values]))
+    assert (0, 999, 2) not in skipped(SeriesSet.from_arrays([values]))
+
+
+def test_many_spikes_are_how_a_channel_moves():
+    values = movements()
+    values[30::60, 0] += 50.0
+    assert not [place for place in skipped(SeriesSet.from_arrays([values])) if place[2] == 0]
+    assert np.isinf(spike_limits(SeriesSet.from_arrays([spiky(movements(), 1000.0)[:60]]))[0]).all()
+
+
+def test_a_stretch_is_read_as_part_of_the_whole():
+    data = SeriesSet.from_arrays([spiky(movements(), 1000.0)])
+    screened = without_spikes(data, spike_limits(data)[0])
+    whole = screened.read(0)
+    for start, stop in [(0, 3), (49, 52), (51, 52), (600, 1000), (999, 1000)]:
+        np.testing.assert_array_equal(screened.read(0, start, stop), whole[start:stop])
+
+
+def test_training_skips_them_and_says_so():
+    data = SeriesSet.from_arrays([spiky(movements(), 1000.0)])
+    few = {"latent_dim": 2, "window": 40, "val_fraction": 0.2}
+    plan = make_plan(data, Settings(**few), valid=data)
+    assert (
+        plan.choices["spikes"] == "skip: 0.20% of the values, in 3 of 3 channels, are far from those before and after"
+    )
+    assert np.nanmax(np.abs(plan.data.read(0))) < 200
+    assert np.abs(np.where(plan.valid.observed, plan.valid.values, 0.0)).max() < 20
+    learned = make_plan(data, Settings(spikes="learn", **few), valid=data)
+    assert "spikes" not in learned.choices
+    assert np.abs(learned.data.read(0)).max() > 900
+    counts = SeriesSet.from_arrays([np.where(np.arange(300)[:, None] == 7, 90.0, np.ones((300, 2)))])
+    assert "spikes" not in make_plan(counts, Settings(**few)).choices
