@@ -37,7 +37,8 @@ class Prediction:
         latent_mean: posterior means of the latent states, or None.
         latent_cov: their covariances, or None.
         ignored: known values that count as missing because they cannot be (``prediction/glitches.py``): (imputation) of
-            these steps, (forecast) of the known steps before, with the first piece; None if that was not looked for.
+            these steps, where ``mean`` repeats them all the same, (forecast) of the known steps before, with the first
+            piece; None if that was not looked for.
         start: first step of this piece among the steps answered for the series; 0 begins a series.
     """
 

@@ -20,7 +20,7 @@ class Count:
         series: results so far.
         values: values in them.
         missing: values that were not observed.
-        ignored: known values that cannot be, so that answers do not rely on them.
+        ignored: known values that cannot be, so that answers do not rely on them; None if none was looked for.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class Count:
         self._stage = stage
         self._console = console
         self._channels = channels
-        self.series = self.values = self.missing = self.ignored = self._steps = 0
+        self.series = self.values = self.missing = self._steps = 0
+        self.ignored: int | None = None
         self._places: list[str] = []
 
     def __iter__(self) -> Iterator[Any]:
@@ -54,8 +55,10 @@ class Count:
         self._tell_ignored()
 
     def _note_ignored(self, row: Prediction) -> None:
-        found = np.zeros((0, 2), int) if row.ignored is None else np.argwhere(row.ignored)
-        self.ignored += len(found)
+        if row.ignored is None:
+            return
+        found = np.argwhere(row.ignored)
+        self.ignored = (self.ignored or 0) + len(found)
         first = row.start if row.observed is not None else 0
         for step, channel in found[: _PLACES - len(self._places)]:
             self._places.append(f"{self._channels[channel]} at step {first + step} of {row.key}")

@@ -111,7 +111,7 @@ class Fitting:
     transform: Annotated[TransformKind, typer.Option("--transform", help="Bend skewed channels, or none.")] = (
         Settings.transform
     )
-    spikes: Annotated[SpikeKind, typer.Option("--spikes", help="Skip values far from both neighbours, or not.")] = (
+    spikes: Annotated[SpikeKind, typer.Option("--spikes", help="Skip values far from those before and after.")] = (
         Settings.spikes
     )
     val_fraction: Annotated[

@@ -133,18 +133,21 @@ def simple_ways(
         observed: which of them count.
         period: steps of a season, or None.
     """
-    line = _line(values, observed)
+    line = straight_line(values, observed)
     length, width = values.shape
     if period is None or period >= length:
         return line[None]
     cycles = -(-length // period)
     fill = ((0, cycles * period - length), (0, 0))
     by_phase = (jnp.pad(a, fill).reshape(cycles, period * width) for a in (values, observed))
-    cycle = _line(*by_phase).reshape(-1, width)[:length]
+    cycle = straight_line(*by_phase).reshape(-1, width)[:length]
     return jnp.stack([line, jnp.where(jnp.isnan(cycle), line, cycle)])
 
 
-def _line(values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Float[Array, "time channel"]:
+def straight_line(
+    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]
+) -> Float[Array, "time channel"]:
+    """The line between the observed values before and after each step, level beyond the outermost; NaN without any."""
     length = len(values)
     step = jnp.arange(length)[:, None]
     before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)

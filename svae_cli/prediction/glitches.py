@@ -3,7 +3,8 @@
 A spike of a sensor, a code, a decimal point in the wrong place: for Gaussian noise the only explanation of one is a
 state far away, so one value spoils all channels for as long as states last. Every value is predicted from about half
 of the others, and those that are far off are in doubt: glitches, and the honest values beside them. With all of
-those hidden they are predicted once more. The honest ones come back; what still is impossible is a glitch.
+those hidden they are predicted once more. The honest ones come back; what still is impossible, and off the straight
+line between honest values too, is a glitch, unless there are many, or several after one another: then the level moved.
 """
 
 import jax
@@ -11,14 +12,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.gap_check import straight_line
 
 LIMIT = 12.0
 """Standard deviations away from what all else says that no value is, in units of what is usual in its channel."""
 
 _IN_DOUBT = 4.0  # standard deviations beyond which a value is predicted again, without all others in doubt
+_OFF_THE_LINE = 0.5  # distance from a line between honest values of the channel, in units of that from the model
+_FARTHEST = 1e6  # standard deviations that are looked at: farther ones would leave float32
 _MOST = 0.05  # of a channel's known values, or one; where there are more, it is the model that is wrong
+_MOST_OF_ALL = 0.02  # the same of all channels together
 _FEW = 16  # known values of a channel, below which what is usual in all channels is usual in it
-_MEDIAN = 0.6745  # of the size of a standard Gaussian
+_USUAL, _GAUSSIAN = 0.9, 1.645  # so many distances are usual; what they stay below if the model is right
 
 
 def without_glitches(
@@ -35,29 +40,51 @@ def without_glitches(
         observed: which of them count.
         inputs: known inputs.
     """
+    values = jnp.clip(values, -_FARTHEST, _FARTHEST)
     lot = jax.random.bernoulli(jax.random.key(0), shape=observed.shape)
 
-    def predict(away: Array, number: Array) -> tuple[Array, None]:
+    def predict(away: Array, number: Array) -> tuple[Array, tuple[Array, Array]]:
         hidden = observed & jnp.where(number < 2, lot == (number == 0), jnp.abs(away) > _IN_DOUBT)
-        return jnp.where(hidden, _standardised(model, values, observed & ~hidden, inputs), away), None
+        seen = observed & ~hidden
+        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        return jnp.where(hidden, (values - mean) / jnp.sqrt(variance), away), (hidden, mean)
 
-    away = jax.lax.scan(predict, jnp.zeros_like(values), jnp.arange(3))[0]
-    glitch = observed & (jnp.abs(away) > LIMIT * _usual(away, observed))
-    allowed = jnp.maximum(_MOST * jnp.sum(observed, axis=0), 1)
-    return observed & ~(glitch & (jnp.sum(glitch, axis=0) <= allowed)[None])
+    away, (hidden, means) = jax.lax.scan(predict, jnp.zeros_like(values), jnp.arange(3))
+    in_doubt, mean = hidden[2], means[2]
+    line = straight_line(values, observed & ~in_doubt)
+    both_say_so = jnp.isnan(line) | (jnp.abs(values - line) > _OFF_THE_LINE * jnp.abs(values - mean))
+    glitch = in_doubt & both_say_so & (jnp.abs(away) > LIMIT * _usual(away, observed))
+    glitch = glitch & ~_in_a_run(glitch, observed)
+    few = jnp.sum(glitch, axis=0) <= jnp.maximum(_MOST * jnp.sum(observed, axis=0), 1)
+    few_of_all = jnp.sum(glitch) <= jnp.maximum(_MOST_OF_ALL * jnp.sum(observed), 1)
+    return observed & ~(glitch & few[None] & few_of_all)
 
 
-def _standardised(model: SVAE, values: Array, seen: Array, inputs: Array) -> Float[Array, "time channel"]:
-    """How far each value is from what the seen ones say, in standard deviations."""
-    predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-    mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-    return (values - mean) / jnp.sqrt(variance)
+def _in_a_run(flag: Bool[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Bool[Array, "time channel"]:
+    """Flags of three or more known values of a channel after one another, or two at either end: the level moved."""
+    length = len(flag)
+    step = jnp.arange(length)[:, None]
+    before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)
+    after = jax.lax.cummin(jnp.where(observed, step, length), axis=0, reverse=True)
+    # The known values before and after each step; what is beyond an end goes on as it ended, once.
+    before = jnp.concatenate([jnp.full_like(before[:1], -1), before[:-1]])
+    after = jnp.concatenate([after[1:], jnp.full_like(after[:1], length)])
+
+    def at(flags: Array, place: Array, *, beyond: bool) -> Array:
+        inside = (place >= 0) & (place < length)
+        return jnp.where(inside, jnp.take_along_axis(flags, jnp.clip(place, 0, length - 1), axis=0), beyond)
+
+    one_before, one_after = at(flag, before, beyond=True), at(flag, after, beyond=True)
+    two_before, two_after = at(one_before, before, beyond=False), at(one_after, after, beyond=False)
+    between = one_before & one_after & ((before >= 0) | (after < length))
+    return flag & ((one_before & two_before) | between | (one_after & two_after))
 
 
 def _usual(away: Array, observed: Array) -> Float[Array, "1 channel"]:
-    """By what distances are usually too large, 1 at least: a Gaussian's median is compared with theirs."""
+    """By what distances are usually too large, 1 at least: nine of ten are compared with those of a Gaussian."""
     sizes = jnp.where(observed, jnp.abs(away), jnp.nan)
-    of_all, own = jnp.nanmedian(sizes), jnp.nanmedian(sizes, axis=0)
+    of_all, own = jnp.nanquantile(sizes, _USUAL), jnp.nanquantile(sizes, _USUAL, axis=0)
     enough = jnp.sum(observed, axis=0) >= _FEW
-    usual = jnp.nan_to_num(jnp.where(enough, jnp.maximum(own, of_all), of_all)) / _MEDIAN
+    usual = jnp.nan_to_num(jnp.where(enough, jnp.maximum(own, of_all), of_all)) / _GAUSSIAN
     return jnp.maximum(usual, 1.0)[None]

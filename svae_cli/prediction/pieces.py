@@ -21,7 +21,7 @@ from svae_cli.inference import Gaussian, LinearGaussianPrior, PiecePosterior, fi
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
+from svae_cli.precision import compiled, full_precision
 from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
 from svae_cli.prediction.gap_check import GapCheck, gap_check
 from svae_cli.prediction.glitches import without_glitches
@@ -88,9 +88,11 @@ class _Run:
 
     def find_glitches(self) -> Int[np.ndarray, "glitch 2"]:
         """Where known values cannot be: a piece is long enough to be looked at as if it were all there is."""
-        found = [np.zeros((0, 2), int)]
-        for number in range(-(-self.data.lengths[self.index] // PIECE)):
-            found.append(np.argwhere(_ignored(self.fitted.model, self._stretch(number))) + (number * PIECE, 0))
+        known, found = self.data.lengths[self.index], [np.zeros((0, 2), int)]
+        for start in range(0, known, PIECE):
+            begin = max(min(start, known - PIECE), 0)  # the last piece needs a past, too
+            places = np.argwhere(_ignored(self.fitted.model, self._from(begin, known))) + (begin, 0)
+            found.append(places[places[:, 0] >= start])
         return np.concatenate(found)
 
     def ignored(self, start: int, stop: int) -> Bool[np.ndarray, "known channel"]:
@@ -114,6 +116,7 @@ class _Run:
             state = _enter_next(self.fitted.model, state, self._stretch(number))
         return entering, state
 
+    @full_precision
     def backwards(self, entering: dict[int, Gaussian], end: Gaussian) -> dict[int, _End]:
         """What follows each of the pieces whose entering states are given."""
         drawn = jr.multivariate_normal(self.key, end.mean, end.cov, (self.ask.samples,), method="svd")
@@ -138,13 +141,9 @@ class _Run:
 
     def _checked_ahead(self, number: int, horizon: int) -> ForecastCheck:
         """The check of a piece's forecasts by the last ``PIECE`` known steps."""
-        known, data = self.data.lengths[self.index], self.data
+        known = self.data.lengths[self.index]
         begin = max(known - PIECE, 0)
-        inputs = np.zeros((PIECE, data.n_inputs), self.fitted.model.decoder.loadings.dtype)
-        if data.n_inputs:
-            inputs[: known - begin] = data.read_inputs(self.index, begin, known)
-        stretch = (*self._between(begin, begin + PIECE), jnp.asarray(inputs))
-        found = _forecasts_checked(self.fitted.model, stretch, jnp.asarray(known - begin), horizon)
+        found = _forecasts_checked(self.fitted.model, self._from(begin, known), jnp.asarray(known - begin), horizon)
         return found._replace(start=jnp.asarray(known - number * PIECE))
 
     def _remembered(self, season: SeasonMemory, number: int) -> Remembered:
@@ -163,10 +162,15 @@ class _Run:
 
     def _stretch(self, number: int) -> Stretch:
         """One piece from the file, filled up to full length."""
-        data, start = self.data, number * PIECE
+        start = number * PIECE
+        return self._from(start, start + PIECE)
+
+    def _from(self, start: int, stop: int) -> Stretch:
+        """So many steps as a piece has; inputs are read up to ``stop``, or as far as there are any."""
+        data = self.data
         inputs = np.zeros((PIECE, data.n_inputs), self.fitted.model.decoder.loadings.dtype)
         if data.n_inputs:
-            known = data.read_inputs(self.index, start, min(start + PIECE, data.input_lengths[self.index]))
+            known = data.read_inputs(self.index, start, min(start + PIECE, stop, data.input_lengths[self.index]))
             inputs[: len(known)] = known
         return (*self._between(start, start + PIECE), jnp.asarray(inputs))
 

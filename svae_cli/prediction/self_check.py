@@ -20,7 +20,7 @@ PASSES = 8
 """Times that known values are hidden and predicted."""
 
 CHECKED_VALUES = 4_000_000
-"""More values than this are checked only if that is asked for: it takes as long as answering ``PASSES`` times."""
+"""More values than this are checked only if that is asked for: it takes as long as answering ``PASSES`` + 3 times."""
 
 PRIOR = 4.0
 """Passes' worth of belief that the model is right."""

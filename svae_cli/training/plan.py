@@ -157,14 +157,13 @@ def _enough(windows: Batch, enough: int) -> Batch:
 def _resolve_spikes(
     settings: Settings, data: SeriesSet, valid: SeriesSet | None, choices: dict[str, str]
 ) -> tuple[SeriesSet, SeriesSet | None]:
-    """Spikes as missing values, where they would be taken for Gaussian noise."""
+    """Spikes as missing values where, spikes included, the values look continuous."""
     likelihood = _guess_likelihood(data)[0] if settings.likelihood == "auto" else settings.likelihood
     if settings.spikes == "learn" or likelihood != "gaussian" or data.channel_shape:
         return data, valid
     limits, share = spike_limits(data)
     if share > 0:
-        where = f"in {np.isfinite(limits).sum()} of {data.n_channels} channels"
-        choices["spikes"] = f"skip: {share:.2%} of the values, {where}, are far from those before and after"
+        choices["spikes"] = f"skip: {share:.2%} of the values looked at are far from those before and after"
     return without_spikes(data, limits), None if valid is None else without_spikes(valid, limits)
 
 

@@ -63,6 +63,30 @@ def test_where_many_are_impossible_it_is_the_model_that_is_wrong(fitted):
     assert not ignored(fitted, truth + 40.0 * np.random.default_rng(0).standard_normal(truth.shape))
 
 
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_levels_that_moved_are_no_glitches(fitted, steps):
+    """At the end of a record, or for several steps; one step at the end can be either, and is taken for a glitch."""
+    truth = waves(1, 50, seed=3)[0]
+    moved = truth.copy()
+    moved[-steps:, 2] += 8.0
+    assert not ignored(fitted, moved)
+    if steps > 2:
+        moved = truth.copy()
+        moved[20 : 20 + steps, 2] += 8.0
+        assert not ignored(fitted, moved)
+
+
+def test_numbers_whose_squares_leave_float32_are_glitches_like_others(fitted):
+    truth = waves(1, 50, seed=3)[0]
+    assert ignored(fitted, glitchy(truth, [(9, 1), (30, 2), (31, 7)], size=1e30)) == {(9, 1), (30, 2), (31, 7)}
+
+
+def test_the_only_value_of_a_channel_can_be_one(fitted):
+    truth = waves(1, 50, seed=3)[0]
+    truth[:30, 4] = truth[31:, 4] = np.nan
+    assert ignored(fitted, glitchy(truth, [(30, 4)])) == {(30, 4)}
+
+
 def test_answers_are_those_of_the_series_without_glitches(fitted):
     truth = waves(2, 50, seed=3)
     truth[:, 18:24, 2] = np.nan
@@ -96,7 +120,7 @@ def test_a_series_in_pieces_is_looked_at_piece_by_piece(fitted, monkeypatch):
     monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)
     monkeypatch.setattr("svae_cli.prediction.answers._NUMBERS_AT_ONCE", 1)
     jax.clear_caches()
-    places = [(9, 1), (63, 4), (64, 5), (119, 0)]
+    places = [(9, 1), (63, 4), (64, 5), (119, 0), (129, 3)]
     truth = waves(1, 130, seed=6)[0]
     truth[70:80, 2] = np.nan
     without = truth.copy()
