@@ -62,8 +62,8 @@ class Settings:
         standardize: "channel" trains on values with mean 0 and standard deviation 1 a channel.
         transform: "power" bends skewed channels by Yeo and Johnson's transform, each as far as the data ask for it, so
             that noise is of one size at every level; "auto" does so for series with Gaussian noise of unknown size.
-        spikes: "skip" treats values of a moment that are far from those before and after as missing, where noise is
-            Gaussian (``data/spikes.py``); "learn" learns from them too.
+        spikes: "skip" treats values of a moment that are far from those before and after as missing, where the
+            values look continuous and are no frames (``data/spikes.py``); "learn" learns from them too.
         val_fraction: share of the data held out to choose the stopping time.
         split: hold out whole series, or stretches in time of each (of a short series its last part).
         clip_norm: gradients with a larger global norm are scaled down to it.

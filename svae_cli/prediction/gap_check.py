@@ -144,14 +144,23 @@ def simple_ways(
     return jnp.stack([line, jnp.where(jnp.isnan(cycle), line, cycle)])
 
 
+def known_around(
+    observed: Bool[Array, "time channel"],
+) -> tuple[Int[Array, "time channel"], Int[Array, "time channel"]]:
+    """The last observed step up to each step, -1 without one, and the first from it on, the length without one."""
+    length = len(observed)
+    step = jnp.arange(length)[:, None]
+    before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)
+    return before, jax.lax.cummin(jnp.where(observed, step, length), axis=0, reverse=True)
+
+
 def straight_line(
     values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]
 ) -> Float[Array, "time channel"]:
     """The line between the observed values before and after each step, level beyond the outermost; NaN without any."""
     length = len(values)
     step = jnp.arange(length)[:, None]
-    before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)
-    after = jax.lax.cummin(jnp.where(observed, step, length), axis=0, reverse=True)
+    before, after = known_around(observed)
     left, right = jnp.where(before < 0, after, before), jnp.where(after == length, before, after)
     low, high = (jnp.take_along_axis(values, jnp.clip(at, 0, length - 1), axis=0) for at in (left, right))
     way = (step - left) / jnp.maximum(right - left, 1)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.gap_check import straight_line
+from svae_cli.prediction.gap_check import known_around, straight_line
 
 LIMIT = 12.0
 """Standard deviations away from what all else says that no value is, in units of what is usual in its channel."""
@@ -64,9 +64,7 @@ def without_glitches(
 def _in_a_run(flag: Bool[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Bool[Array, "time channel"]:
     """Flags of three or more known values of a channel after one another, or two at either end: the level moved."""
     length = len(flag)
-    step = jnp.arange(length)[:, None]
-    before = jax.lax.cummax(jnp.where(observed, step, -1), axis=0)
-    after = jax.lax.cummin(jnp.where(observed, step, length), axis=0, reverse=True)
+    before, after = known_around(observed)
     # The known values before and after each step; what is beyond an end goes on as it ended, once.
     before = jnp.concatenate([jnp.full_like(before[:1], -1), before[:-1]])
     after = jnp.concatenate([after[1:], jnp.full_like(after[:1], length)])
