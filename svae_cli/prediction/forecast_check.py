@@ -4,7 +4,8 @@ A model that fits what it was trained on need not fit what came since, and may t
 the last season again. The data that are to be continued show it: forecast their last steps from those before, from up
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
-the model knows least of; where the errors left are larger than promised, the intervals get wider.
+the model knows least of; where the errors left are larger than promised, the intervals get wider, and they swing with
+the season as those errors do.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares, errors_left
+from svae_cli.prediction.phases import part_at
+from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
@@ -63,6 +65,11 @@ class Continuations(NamedTuple):
         ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
         return cls(jnp.stack(ways), latest >= 0)
 
+    @property
+    def period(self) -> int:
+        """Steps of a season; 1 without."""
+        return self.table.shape[1]
+
     def beyond(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"]
     ) -> Float[Array, "way time channel"]:
@@ -72,7 +79,7 @@ class Continuations(NamedTuple):
             mean: the forecast.
             ahead: steps from the origin, 0 for the first.
         """
-        return jnp.where(self.known, self.table[:, ahead % self.table.shape[1]] - mean, 0.0)
+        return jnp.where(self.known, self.table[:, ahead % self.period] - mean, 0.0)
 
 
 class ForecastCheck(NamedTuple):
@@ -82,6 +89,7 @@ class ForecastCheck(NamedTuple):
         shares: of each way to go on in the forecast of the steps that are known least; the rest is the model's.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
             own, shrunk to that of all, which is shrunk to 1; not below 1.
+        swing: of the ratio with the season, 1 on average; its parts are counted from ``start``.
         farthest: predictive variance at the end of the forecasts of known steps.
         ways: the simplest continuations of the series.
         start: the first step that is not known.
@@ -89,6 +97,7 @@ class ForecastCheck(NamedTuple):
 
     shares: Float[Array, "way channel"]
     ratio: Float[Array, " channel"]
+    swing: Float[Array, "part channel"]
     farthest: Float[Array, " channel"]
     ways: Continuations
     start: Int[Array, ""]
@@ -97,19 +106,9 @@ class ForecastCheck(NamedTuple):
         self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Predictive moments, noise included, put right; those of steps before ``start`` mean nothing."""
-        unknown = _unknown(variance, self.farthest)
-        beyond = self.ways.beyond(mean, jnp.arange(len(mean)) - self.start)
-        return mean + unknown * jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio
-
-
-class _Errors(NamedTuple):
-    """Mean products of errors over variances at the steps forecast from one origin, and what else it is judged by."""
-
-    own: Float[Array, " channel"]
-    with_ways: Float[Array, "way channel"]
-    of_ways: Float[Array, "way way channel"]
-    farthest: Float[Array, " channel"]
-    counts: Int[Array, " channel"]
+        unknown, ahead = _unknown(variance, self.farthest), jnp.arange(len(mean)) - self.start
+        moved = mean + unknown * jnp.sum(self.shares[:, None] * self.ways.beyond(mean, ahead), axis=0)
+        return moved, variance * self.ratio * self.swing[part_at(ahead, self.ways.period)]
 
 
 def forecast_check(
@@ -137,25 +136,50 @@ def forecast_check(
     period = None if model.season is None else model.season.period
     back = jnp.minimum(horizon, start // 2)
     apart = jnp.clip((start - back) // (2 * (PASSES - 1)), 1, jnp.maximum(back, 1))
-    step = jnp.arange(len(values))
+    step, span = jnp.arange(len(values)), min(horizon, max(len(values) // 2, 1))
 
-    def look_back(_: None, number: Array) -> tuple[None, _Errors]:
+    def look_back(_: None, number: Array) -> tuple[None, tuple[Errors, Array]]:
         origin = start - back - number * apart
         seen = observed & (step < origin)[:, None]
-        ahead = (step >= origin) & (step < origin + back)
         predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        beyond = Continuations.of(values, seen, origin, period).beyond(mean, step - origin)
-        return None, _errors(values - mean, variance, beyond, ahead, observed & (origin > 0))
+        moments = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        truth, known, mean, variance = (
+            jax.lax.dynamic_slice_in_dim(a, origin, span) for a in (values, observed & (origin > 0), *moments)
+        )
+        ahead = jnp.arange(span)
+        within = (ahead < back)[:, None]
+        farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
+        unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
+        beyond = Continuations.of(values, seen, origin, period).beyond(mean, ahead) * unknown
+        season = {"period": period or 1, "first": origin - start}
+        return None, (Errors.of(truth - mean, variance, beyond, known & within, **season), farthest)
 
-    errors = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
+    errors, ends = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
-    shares = _shares(errors, whole)
-    left = errors_left(errors.own, errors.with_ways, errors.of_ways, shares)
-    asked = errors.counts > 0
-    farthest = jnp.sum(jnp.where(asked, errors.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
+    in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
+    shares = _shares(in_all, whole)
+    ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
+    cycles = ((PASSES - 1) * apart + back) / (period or 1)
+    swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
+    farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
     ways = Continuations.of(values, observed, start, period)
-    return ForecastCheck(shares, _ratio(left, asked, whole), jnp.where(farthest > 0, farthest, 1.0), ways, start)
+    return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
+
+
+def _swing(
+    errors: Errors, shares: Float[Array, "way channel"], horizon: int, apart: Float[Array, ""]
+) -> Float[Array, "part channel"]:
+    """How errors swing with the season.
+
+    Args:
+        errors: by origin and part of the season.
+        shares: of the ways.
+        horizon: steps of a forecast; all that one has in a part of the season count as one pass.
+        apart: cycles looked back on for each origin, 1 at most: what was wrong once is no swing.
+    """
+    often = max(horizon / errors.counts.shape[1], 1.0)
+    means = errors.left(shares) / jnp.maximum(errors.counts, 1)
+    return swing(means, apart * jnp.minimum(errors.counts / often, 1.0), cap=CAP)
 
 
 def _ratio(
@@ -177,34 +201,12 @@ def _ratio(
     return jnp.maximum(own, 1.0)
 
 
-def _errors(
-    own: Float[Array, "time channel"],
-    variance: Float[Array, "time channel"],
-    beyond: Float[Array, "way time channel"],
-    ahead: Bool[Array, " time"],
-    observed: Bool[Array, "time channel"],
-) -> _Errors:
-    """Of the steps ahead that were observed; how much the ways differ counts by how little the model knows."""
-    farthest = jnp.max(jnp.where(ahead[:, None], variance, 0.0), axis=0)
-    beyond = beyond * _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-    asked = observed & ahead[:, None]
-    counts = jnp.sum(asked, axis=0)
-    weight = jnp.where(asked, 1.0 / variance, 0.0) / jnp.maximum(counts, 1)
-    return _Errors(
-        own=jnp.sum(weight * own**2, axis=0),
-        with_ways=jnp.sum(weight * own * beyond, axis=1),
-        of_ways=jnp.einsum("tc,vtc,wtc->vwc", weight, beyond, beyond),
-        farthest=farthest,
-        counts=counts,
-    )
-
-
 def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " channel"]) -> Array:
     """How much of a say the ways have: the standard deviation relative to that at the end of a forecast."""
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
+def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
     """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
@@ -212,8 +214,9 @@ def _shares(errors: _Errors, whole: Float[Array, ""]) -> Float[Array, "way chann
         whole: how much of a horizon an origin's forecast was, and so how much it counts for.
     """
     origins = jnp.sum(errors.counts > 0, axis=0)
-    mean = 1.0 / jnp.maximum(origins, 1)
-    square, linear = jnp.sum(errors.of_ways, axis=0) * mean, jnp.sum(errors.with_ways, axis=0) * mean
+    each = 1.0 / jnp.maximum(errors.counts * origins, 1)
+    square = jnp.einsum("oc,ovwc->vwc", each, errors.of_ways)
+    linear = jnp.einsum("oc,owc->wc", each, errors.with_ways)
     square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (square, linear))
     most = jnp.max(origins, keepdims=True) * whole
     centre = best_shares(square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))

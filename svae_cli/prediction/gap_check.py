@@ -2,7 +2,8 @@
 
 Hide known values in gaps like those that are there, at other times and in other channels, and fill them. By how much a
 straight line over each gap, or the line through the same phase of other cycles, would have made the answers better,
-so much of them goes into the answers; where errors are larger or smaller than promised, the intervals follow.
+so much of them goes into the answers; where errors are larger or smaller than promised, the intervals follow, with the
+season as those errors do.
 """
 
 from functools import reduce
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.self_check import PASSES, PRIOR, best_shares, errors_left
+from svae_cli.prediction.phases import part_at
+from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
 
 CAP = 25.0
 """Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
@@ -32,11 +34,13 @@ class GapCheck(NamedTuple):
     Attributes:
         shares: of each simple way in the answers; the rest is the model's.
         ratio: squared errors over the variances promised; each channel's own, shrunk to that of all, shrunk to 1.
+        swing: of the ratio with the season, 1 on average.
         ways: what the simple ways say; nothing (NaN) where a value was observed.
     """
 
     shares: Float[Array, "way channel"]
     ratio: Float[Array, " channel"]
+    swing: Float[Array, "time channel"]
     ways: Float[Array, "way time channel"]
 
     def corrected(
@@ -44,16 +48,7 @@ class GapCheck(NamedTuple):
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Predictive moments, noise included, put right."""
         beyond = _beyond(self.ways, mean)
-        return mean + jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio
-
-
-class _Errors(NamedTuple):
-    """Sums over the hidden values of one pass of products of errors, over variances."""
-
-    own: Float[Array, " channel"]
-    with_ways: Float[Array, "way channel"]
-    of_ways: Float[Array, "way way channel"]
-    counts: Float[Array, " channel"]
+        return mean + jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio * self.swing
 
 
 def gap_check(
@@ -75,19 +70,22 @@ def gap_check(
     """
     period = None if model.season is None else model.season.period
 
-    def fill(_: None, number: Array) -> tuple[None, _Errors]:
+    def fill(_: None, number: Array) -> tuple[None, Errors]:
         hidden = like_gaps(observed, steps, number)
         seen = observed & ~hidden
         predictor = model.predictor_moments(model.posterior(values, seen, inputs))
         mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
         beyond = _beyond(simple_ways(values, seen, period), mean)
-        return None, _errors(values - mean, variance, beyond, hidden)
+        return None, Errors.of(values - mean, variance, beyond, hidden, period=period or 1)
 
     errors = jax.lax.scan(fill, None, jnp.arange(PASSES))[1]
-    shares = _shares(errors)
-    left = errors_left(errors.own, errors.with_ways, errors.of_ways, shares)
+    shares = _shares(errors.in_all())
+    left = errors.left(shares)
+    ratio = _ratio(jnp.sum(left, axis=1), jnp.sum(errors.counts, axis=1))
+    means, weight = left / jnp.maximum(errors.counts, 1), _weight(errors.counts)
+    swings = swing(means, weight, cap=CAP)[part_at(jnp.arange(len(values)), period or 1)]
     ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, period))
-    return GapCheck(shares, _ratio(left, errors.counts), ways)
+    return GapCheck(shares, ratio, swings, ways)
 
 
 def like_gaps(
@@ -172,32 +170,17 @@ def _beyond(ways: Float[Array, "way time channel"], mean: Float[Array, "time cha
     return jnp.where(jnp.isnan(ways), 0.0, ways - mean[None])
 
 
-def _errors(
-    own: Float[Array, "time channel"],
-    variance: Float[Array, "time channel"],
-    beyond: Float[Array, "way time channel"],
-    hidden: Bool[Array, "time channel"],
-) -> _Errors:
-    weight = jnp.where(hidden, 1.0 / variance, 0.0)
-    return _Errors(
-        own=jnp.sum(weight * own**2, axis=0),
-        with_ways=jnp.sum(weight * own * beyond, axis=1),
-        of_ways=jnp.einsum("tc,vtc,wtc->vwc", weight, beyond, beyond),
-        counts=jnp.sum(hidden, axis=0).astype(own.dtype),
-    )
-
-
-def _shares(errors: _Errors) -> Float[Array, "way channel"]:
+def _shares(errors: Errors) -> Float[Array, "way channel"]:
     """Those that are best for all channels together, then each channel's own, to which it is shrunk."""
     of_all = jax.tree.map(lambda a: jnp.sum(a, axis=-1, keepdims=True), errors)
     none = jnp.zeros((errors.with_ways.shape[1], 1), errors.own.dtype)
     return _shares_about(errors, _shares_about(of_all, none))
 
 
-def _shares_about(errors: _Errors, centre: Float[Array, "way #channel"]) -> Float[Array, "way channel"]:
+def _shares_about(errors: Errors, centre: Float[Array, "way #channel"]) -> Float[Array, "way channel"]:
     """Every pass counts by n / (n + few) for the n values that it hid."""
     weight = 1.0 / (errors.counts + _FEW)
-    passes = jnp.sum(weight * errors.counts, axis=0)
+    passes = jnp.sum(_weight(errors.counts), axis=0)
     whole = jnp.where(passes > 0, passes, 1.0)
     square = jnp.einsum("pc,pvwc->vwc", weight, errors.of_ways) / whole
     linear = jnp.einsum("pc,pwc->wc", weight, errors.with_ways) / whole
@@ -218,6 +201,10 @@ def _ratio(squares: Float[Array, "pass channel"], counts: Float[Array, "pass cha
 
 def _shrunk(squares: Float[Array, "pass *n"], counts: Float[Array, "pass *n"], to: Float[Array, ""]) -> Array:
     """Mean over passes of the mean square of each, with ``PRIOR`` passes that had the mean ``to``."""
-    weight = counts / (counts + _FEW)
-    means = jnp.clip(squares / jnp.maximum(counts, 1), 0.0, CAP)
+    weight, means = _weight(counts), jnp.clip(squares / jnp.maximum(counts, 1), 0.0, CAP)
     return (PRIOR * to + jnp.sum(weight * means, axis=0)) / (PRIOR + jnp.sum(weight, axis=0))
+
+
+def _weight(counts: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """What a pass counts for that hid so many values."""
+    return counts / (counts + _FEW)

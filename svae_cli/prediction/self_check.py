@@ -4,17 +4,22 @@ A model holds where data are as they were in training. Whether they are, the ver
 unknown future, can tell: hide known values in the same manner, predict them, and compare with the truth and with
 what the simplest methods say (``prediction/gap_check.py``, ``prediction/forecast_check.py``). The simple ways get a
 say as far as they would have made the answers better (Bates and Granger, "The combination of forecasts", 1969).
+
+The noise of a model is the same at all times; that of demand, sunshine or traffic is not. Errors are therefore told
+apart by the phase of the season: nights are easier to predict than days, and intervals should say so.
 """
 
 import itertools
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.phases import in_cycles, in_parts
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -63,15 +68,85 @@ def best_shares(
     return jnp.where(passes > 0, best, centre)
 
 
-def errors_left(
-    own: Float[Array, "pass channel"],
-    with_ways: Float[Array, "pass way channel"],
-    of_ways: Float[Array, "pass way way channel"],
-    shares: Float[Array, "way channel"],
-) -> Float[Array, "pass channel"]:
-    """Squared errors once the ways have had their say, from products of the errors and of what the ways add."""
-    left = own - 2 * jnp.einsum("wc,pwc->pc", shares, with_ways)
-    return left + jnp.einsum("vc,pvwc,wc->pc", shares, of_ways, shares)
+class Errors(NamedTuple):
+    """Sums over the values that a pass hid of products of errors, over variances; passes are the first axis.
+
+    Attributes:
+        own: of the answers' errors, by part of the season (without that axis: in all) and channel, as the others.
+        with_ways: of these and what each simple way adds to the answers.
+        of_ways: of what two ways add.
+        counts: values.
+    """
+
+    own: Float[Array, "pass *part channel"]
+    with_ways: Float[Array, "pass way *part channel"]
+    of_ways: Float[Array, "pass way way *part channel"]
+    counts: Float[Array, "pass *part channel"]
+
+    @classmethod
+    def of(
+        cls,
+        own: Float[Array, "time channel"],
+        variance: Float[Array, "time channel"],
+        beyond: Float[Array, "way time channel"],
+        hidden: Bool[Array, "time channel"],
+        *,
+        period: int,
+        first: Int[Array, ""] | int = 0,
+    ) -> "Errors":
+        """Of one pass, whose axis is left out.
+
+        Args:
+            own: the answers' errors.
+            variance: as promised, noise included.
+            beyond: what each simple way adds to the answers.
+            hidden: the values that were asked for.
+            period: steps of a season; 1 without.
+            first: where the first step is in the season.
+        """
+        own, beyond = in_cycles(own, period), in_cycles(beyond, period)
+        counts = in_cycles(hidden.astype(own.dtype), period)
+        weight = in_cycles(jnp.where(hidden, 1.0 / variance, 0.0), period)
+        sums = (
+            jnp.einsum("kpc,kpc->pc", weight, own**2),
+            jnp.einsum("kpc,kpc,wkpc->wpc", weight, own, beyond),
+            jnp.einsum("kpc,vkpc,wkpc->vwpc", weight, beyond, beyond),
+            jnp.sum(counts, axis=0),
+        )
+        return cls(*(in_parts(a, first) for a in sums))
+
+    def in_all(self) -> "Errors":
+        """Over the whole season: without the axis of its parts."""
+        return Errors(*(jnp.sum(a, axis=-2) for a in self))
+
+    def left(self, shares: Float[Array, "way channel"]) -> Float[Array, "pass *part channel"]:
+        """Squared errors once the ways have had their say."""
+        linear = jnp.einsum("wc,nw...c->n...c", shares, self.with_ways)
+        return self.own - 2 * linear + jnp.einsum("vc,nvw...c,wc->n...c", shares, self.of_ways, shares)
+
+
+def swing(
+    squares: Float[Array, "pass part channel"], weight: Float[Array, "pass part channel"], *, cap: float
+) -> Float[Array, "part channel"]:
+    """Mean squared errors in each part of the season relative to those in all, 1 on average.
+
+    Those of all channels together first, shrunk to 1, then each channel's own, shrunk to these.
+
+    Args:
+        squares: mean squared errors over variances.
+        weight: what each counts for; 1 is a pass.
+        cap: the largest that a square may be, times the channel's median where that is above 1.
+    """
+    median = jnp.nanmedian(jnp.where(weight > 0, squares, jnp.nan), axis=(0, 1))
+    squares = jnp.clip(squares, 0.0, cap * jnp.maximum(jnp.nan_to_num(median), 1.0))
+    total, passes = jnp.sum(weight * squares, axis=0), jnp.sum(weight, axis=0)
+    usual = jnp.sum(total, axis=0) / jnp.maximum(jnp.sum(passes, axis=0), 1e-6)
+    asked = (usual > 0).astype(total.dtype)
+    relative, passes = total / jnp.where(usual > 0, usual, 1.0), passes * asked
+    channels = jnp.maximum(jnp.sum(asked), 1.0)
+    of_all = (PRIOR + jnp.sum(relative, axis=1) / channels) / (PRIOR + jnp.sum(passes, axis=1) / channels)
+    own = (PRIOR * of_all[:, None] + relative) / (PRIOR + passes)
+    return own / jnp.mean(own, axis=0)
 
 
 def _simplex(ways: int) -> np.ndarray:

@@ -1,10 +1,8 @@
 """Forecasts put to the test of known steps: shares of the simplest ways to go on, and widths."""
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +11,9 @@ import pytest
 from svae_cli import prediction
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
-from svae_cli.models.season import SeasonMemory
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import Continuations, _ratio, forecast_check
-from tests.training.waves import CHANNELS, in_model_units, predicted, wave_model, waves
+from tests.training.waves import CHANNELS, in_model_units, loud_half, predicted, wave_model, waves, with_season
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 
@@ -24,13 +21,6 @@ pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 @pytest.fixture(scope="module")
 def fitted(shared: Path) -> FittedModel:
     return wave_model(shared)
-
-
-def _with_season(fitted: FittedModel, period: int) -> FittedModel:
-    """One whose season memory has learned nothing, but knows the period."""
-    memory = SeasonMemory.unknown(CHANNELS, period).astype(np.dtype(np.float32))
-    model = eqx.tree_at(lambda m: m.season, fitted.model, memory, is_leaf=lambda a: a is None)
-    return replace(fitted, model=model)
 
 
 def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
@@ -53,7 +43,7 @@ def _simplex(ways: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("period", [None, 7])
 def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period):
-    model = fitted.model if period is None else _with_season(fitted, period).model
+    model = fitted.model if period is None else with_season(fitted, period).model
     raw = waves(1, 50, seed=3)[0] * 1.5
     raw[4:8, 2] = raw[30, 5] = np.nan
     values, observed, inputs = in_model_units(fitted, raw)
@@ -91,10 +81,52 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
     assert of_all > 1
     expected = np.maximum((4 * of_all + ratios.sum(axis=0)) / 12, 1.0)
     np.testing.assert_allclose(found.ratio, expected, rtol=5e-3)  # float32
+    if period is None:
+        np.testing.assert_allclose(found.swing, np.ones((1, CHANNELS)), rtol=1e-6)
+    else:
+        left = (error - np.einsum("wc,owtc->otc", np.asarray(found.shares, float), gaps)) ** 2
+        phase = (33 - apart * np.arange(8)[:, None] + np.arange(10) - 43) % period
+        cycles = (7 * apart + 10) / period
+        np.testing.assert_allclose(found.swing, _swing(left, steps, phase, period, cycles / 8), rtol=2e-2)
+        assert np.ptp(found.swing, axis=0).max() > 0.05
     ways = _ways(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
-    np.testing.assert_allclose(
-        found.ways.table[:, np.arange(7) % found.ways.table.shape[1]], ways, rtol=1e-5, atol=1e-5
-    )
+    np.testing.assert_allclose(found.ways.table[:, np.arange(7) % found.ways.period], ways, rtol=1e-5, atol=1e-5)
+
+
+def _swing(left, steps, phase, period: int, apart: float) -> np.ndarray:
+    """By loops over phases, channels and origins; a forecast of 10 steps has 10 / period of them in each phase."""
+    total, passes = np.zeros((2, period, CHANNELS))
+    cap = [9 * max(_median_by_phase(left[..., c], steps[..., c], phase, period), 1) for c in range(CHANNELS)]
+    for part, channel, origin in itertools.product(range(period), range(CHANNELS), range(8)):
+        at = steps[origin, :, channel] & (phase[origin] == part)
+        if at.any():
+            weight = apart * min(at.sum() / max(10 / period, 1), 1)
+            total[part, channel] += weight * min(left[origin, at, channel].mean(), cap[channel])
+            passes[part, channel] += weight
+    relative = total / (total.sum(axis=0) / passes.sum(axis=0))
+    of_all = (4 + relative.mean(axis=1)) / (4 + passes.mean(axis=1))
+    own = (4 * of_all[:, None] + relative) / (4 + passes)
+    return own / own.mean(axis=0)
+
+
+def _median_by_phase(left, steps, phase, period: int) -> float:
+    means = [
+        left[origin][steps[origin] & (phase[origin] == part)].mean()
+        for origin, part in itertools.product(range(8), range(period))
+        if (steps[origin] & (phase[origin] == part)).any()
+    ]
+    return float(np.median(means))
+
+
+def test_intervals_swing_with_the_season_as_errors_do(fitted):
+    past, loud = loud_half(264, period=12)
+    told = with_season(fitted, 12)
+    series = SeriesSet.from_arrays([past[:235]])  # ends one phase before the season does
+    found = next(prediction.forecast(told, series, horizon=24))
+    widths = found.std / next(prediction.forecast(told, series, horizon=24, self_check=False)).std
+    swings = widths[loud[235:259]].mean(axis=0) / widths[~loud[235:259]].mean(axis=0)
+    assert np.all(np.delete(swings, 3) > 1.5)
+    assert swings[3] < 0.8 * np.delete(swings, 3).min()
 
 
 def test_a_season_that_the_model_does_not_know_comes_back_in_the_forecast(fitted):
@@ -103,7 +135,7 @@ def test_a_season_that_the_model_does_not_know_comes_back_in_the_forecast(fitted
     whole = np.tile(season, (14, 1)) + 0.1 * rng.standard_normal((126, CHANNELS))
     series, later = SeriesSet.from_arrays([whole[:117]]), whole[117:]
     asked = {"horizon": 9, "quantiles": (0.5,), "samples": 500}
-    told = _with_season(fitted, 9)
+    told = with_season(fitted, 9)
     (checked,), (plain,) = (list(prediction.forecast(told, series, self_check=c, **asked)) for c in (None, False))
     assert np.abs(checked.mean - later).mean() < 0.5 * np.abs(plain.mean - later).mean()
     np.testing.assert_allclose(checked.quantiles[..., 0], checked.mean, atol=1e-4)

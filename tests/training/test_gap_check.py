@@ -14,8 +14,9 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
 from svae_cli.prediction.gap_check import CAP, GapCheck, gap_check, like_gaps, simple_ways
-from svae_cli.prediction.self_check import PASSES, PRIOR
-from tests.training.waves import CHANNELS, in_model_units, predicted, wave_model, waves
+from svae_cli.prediction.phases import in_cycles, in_parts, part_at
+from svae_cli.prediction.self_check import PASSES, PRIOR, swing
+from tests.training.waves import CHANNELS, in_model_units, loud_half, predicted, wave_model, waves, with_season
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 
@@ -123,12 +124,64 @@ def _mean_square(passes, channel, share, to: float) -> float:
     return total / weights
 
 
+def test_intervals_swing_with_the_season_as_errors_do(fitted):
+    past, loud = loud_half(240, period=12)
+    hidden = np.random.default_rng(3).random(past.shape) < 0.3
+    series = SeriesSet.from_arrays([np.where(hidden, np.nan, past)])
+    told = with_season(fitted, 12)
+    found, plain = (next(prediction.impute(told, series, self_check=check)) for check in (None, False))
+    widths = np.where(hidden, found.std / np.where(hidden, plain.std, 1), np.nan)
+    swings = np.nanmean(widths[loud], axis=0) / np.nanmean(widths[~loud], axis=0)
+    assert np.all(np.delete(swings, 3) > 1.5)
+    assert swings[3] < 0.8 * np.delete(swings, 3).min()
+    without = np.where(hidden, next(prediction.impute(fitted, series)).std, np.nan)
+    assert np.nanmean(without[loud]) == pytest.approx(np.nanmean(without[~loud]), rel=0.1)
+
+
+def test_the_swing_is_that_of_a_loop_over_passes_parts_and_channels():
+    rng = np.random.default_rng(4)
+    squares, weight = rng.chisquare(1, (5, 3, 2)), rng.random((5, 3, 2))
+    squares[:, 1, 0] *= 4
+    squares[0, 0, 1], weight[2, :, :] = 1e6, 0.0  # a broken sensor, a pass that hid nothing
+    cap = [6 * max(np.median(squares[[0, 1, 3, 4], :, c]), 1) for c in range(2)]
+    sums, counts = np.zeros((2, 3, 2))
+    for number, part, channel in itertools.product(range(5), range(3), range(2)):
+        sums[part, channel] += weight[number, part, channel] * min(squares[number, part, channel], cap[channel])
+        counts[part, channel] += weight[number, part, channel]
+    relative = sums / (sums.sum(axis=0) / counts.sum(axis=0))
+    of_all = (PRIOR + relative.mean(axis=1)) / (PRIOR + counts.mean(axis=1))
+    own = (PRIOR * of_all[:, None] + relative) / (PRIOR + counts)
+    found = swing(jnp.asarray(squares), jnp.asarray(weight), cap=6.0)
+    np.testing.assert_allclose(found, own / own.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(swing(jnp.asarray(squares), jnp.zeros((5, 3, 2)), cap=6.0), np.ones((3, 2)))
+    nothing = jnp.asarray(weight).at[..., 1].set(0.0)
+    alone = swing(jnp.asarray(squares), nothing, cap=6.0)  # a channel never asked has what all others have in common
+    np.testing.assert_allclose(alone[:, 1], _common(sums[:, 0], counts[:, 0]), rtol=1e-5)
+
+
+def _common(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    found = (PRIOR + sums / (sums.sum() / counts.sum())) / (PRIOR + counts)
+    return found / found.mean()
+
+
+def test_long_seasons_have_48_parts_that_begin_where_the_series_says():
+    parts = np.asarray(part_at(jnp.arange(-365, 730), 365))
+    np.testing.assert_array_equal(parts, np.tile(np.arange(365) * 48 // 365, 3))
+    sums = jnp.asarray(np.random.default_rng(0).random((2, 365, 3)))
+    rolled = np.asarray(in_parts(sums, jnp.asarray(-20)))
+    expected = [[sums[way, parts[345 : 345 + 365] == part].sum(axis=0) for part in range(48)] for way in range(2)]
+    np.testing.assert_allclose(rolled, expected, rtol=1e-5)
+    series = jnp.arange(14.0).reshape(7, 2)
+    np.testing.assert_array_equal(in_cycles(series, 3).reshape(9, 2)[:7], series)
+    np.testing.assert_array_equal(part_at(jnp.arange(5), 1), 0)
+
+
 def test_corrected_moments_go_to_the_ways_by_their_shares_and_are_as_wide_as_the_errors():
     ways = jnp.asarray([[[3.0, jnp.nan]], [[5.0, 7.0]]])
-    check = GapCheck(jnp.asarray([[0.5, 0.5], [0.25, 0.0]]), jnp.asarray([2.0, 0.5]), ways)
+    check = GapCheck(jnp.asarray([[0.5, 0.5], [0.25, 0.0]]), jnp.asarray([2.0, 0.5]), jnp.asarray([[1.5, 1.0]]), ways)
     mean, variance = check.corrected(jnp.asarray([[1.0, 2.0]]), jnp.asarray([[4.0, 8.0]]))
     np.testing.assert_allclose(mean, [[3.0, 2.0]])
-    np.testing.assert_allclose(variance, [[8.0, 4.0]])
+    np.testing.assert_allclose(variance, [[12.0, 4.0]])
 
 
 def test_a_record_unlike_training_is_filled_by_lines_and_one_like_it_by_the_model(fitted):

@@ -1,5 +1,6 @@
 """A small model of ten channels that are three slow waves, and data for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import equinox as eqx
@@ -11,6 +12,7 @@ from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.files.model_file import load_model, save_model
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.season import SeasonMemory
 from svae_cli.training.fit import fit
 
 CHANNELS = 10
@@ -51,3 +53,19 @@ def predicted(model, values, seen, inputs):
     """Mean and variance of every value given those that are seen."""
     predictor = model.predictor_moments(model.posterior(values, seen, inputs))
     return model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+
+
+def with_season(fitted: FittedModel, period: int) -> FittedModel:
+    """One whose season memory has learned nothing, but knows the period."""
+    memory = SeasonMemory.unknown(CHANNELS, period).astype(np.dtype(np.float32))
+    model = eqx.tree_at(lambda m: m.season, fitted.model, memory, is_leaf=lambda a: a is None)
+    return replace(fitted, model=model)
+
+
+def loud_half(steps: int, period: int) -> tuple[np.ndarray, np.ndarray]:
+    """One series whose noise is ten times as large in half of each cycle, but in channel 3; and where that is."""
+    rng = np.random.default_rng(8)
+    loud = np.arange(steps) % period < period // 2
+    noise = np.where(loud, 3.0, 0.3)[:, None] * rng.standard_normal((steps, CHANNELS))
+    noise[:, 3] = 0.3 * rng.standard_normal(steps)
+    return waves(1, steps, seed=9)[0] + noise, loud
