@@ -17,9 +17,11 @@ FORMAT = "svae-result-1"
 _CHUNK_STEPS = 512
 _TEXT = h5py.string_dtype("utf-8")
 _SPATIAL = ("y", "x", "color")
+_FLAGS = {"observed": "missing observed", "ignored": "relied_on ignored"}
 _LONG_NAMES = {
     "data": "the input with its gaps filled",
     "observed": "whether the input had a value",
+    "ignored": "whether answers do without that value because it cannot be",
     "mean": "predictive mean",
     "std": "predictive standard deviation, noise included",
     "quantiles": "predictive quantiles",
@@ -224,7 +226,7 @@ class _Scales:
         dataset.attrs["long_name"] = _LONG_NAMES.get(name, name)
         if mask:
             dataset.attrs["flag_values"] = np.array([0, 1], np.uint8)
-            dataset.attrs["flag_meanings"] = "missing observed"
+            dataset.attrs["flag_meanings"] = _FLAGS[name]
         elif name not in ("latent_mean", "latent_cov") and len(set(self.header.units)) == 1 and self.header.units[0]:
             dataset.attrs["units"] = self.header.units[0]
         return dataset

@@ -22,6 +22,7 @@ Format = Literal["h5", "csv", "jsonl"]
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "data": ("time", "channel"),
     "observed": ("time", "channel"),
+    "ignored": ("time", "channel"),
     "mean": ("time", "channel"),
     "std": ("time", "channel"),
     "quantiles": ("time", "channel", "quantile"),
@@ -129,6 +130,7 @@ def fields_of(row: Prediction | LatentPath | np.ndarray) -> dict[str, np.ndarray
     found = {
         "data": row.values,
         "observed": row.observed,
+        "ignored": None if row.observed is None else row.ignored,  # of a forecast they lie before it
         "mean": row.mean,
         "std": row.std,
         "quantiles": row.quantiles,

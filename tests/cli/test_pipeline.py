@@ -95,9 +95,13 @@ def test_known_values_that_cannot_be_are_named_and_kept(svae, folder: Path):
         assert json.loads(found.stdout)["ignored"] == 1
         assert "answers do not rely on it: b at step 17 of 3" in found.stderr
     assert values(folder / "d.imputed.h5")[3, 17, 1] == np.float32(1e5)
+    with h5py.File(folder / "d.imputed.h5") as file:
+        np.testing.assert_array_equal(np.argwhere(file["ignored"][()]), [[3, 17, 1]])
     assert values(folder / "d.imputed.h5")[3, 16:19:2, 1] == pytest.approx(5, abs=2)
     found = svae("impute", "m.svae", "d.h5", "--no-self-check", "--force", "--json", cwd=folder)
     assert json.loads(found.stdout)["ignored"] is None
+    with h5py.File(folder / "d.imputed.h5") as file:
+        assert "ignored" not in file
 
 
 def test_latent_states_are_means_and_covariances(svae, answers: Path, folder: Path):

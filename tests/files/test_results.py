@@ -47,6 +47,7 @@ def make(kind: str, dtype: str = "f4"):
             samples=np.stack([array, array + 2, array - 2]),
             values=array,
             observed=array > 0,
+            ignored=array > 1,
             latent_mean=array[:, :1],
             latent_cov=np.ones((len(array), 1, 1), dtype),
         )
@@ -78,6 +79,7 @@ def test_xarray_opens_results_with_named_dimensions(tmp_path: Path, kind: str, e
         one = one.isel(time=slice(0, len(row.mean)))
         np.testing.assert_array_equal(one["data"], row.values)
         np.testing.assert_array_equal(one["observed"], row.observed)
+        np.testing.assert_array_equal(one["ignored"], row.ignored)
         np.testing.assert_array_equal(one["quantiles"], row.quantiles)
         np.testing.assert_array_equal(one["samples"], row.samples)
         np.testing.assert_array_equal(one["latent_cov"], row.latent_cov)
@@ -119,6 +121,8 @@ def test_chunks_keep_channels_together_and_masks_are_flags(tmp_path: Path):
         assert file["observed"].dtype == np.uint8
         assert list(file["observed"].attrs["flag_values"]) == [0, 1]
         assert file["observed"].attrs["flag_meanings"] == "missing observed"
+        assert file["ignored"].dtype == np.uint8
+        assert file["ignored"].attrs["flag_meanings"] == "relied_on ignored"
         assert json.loads(file.attrs["settings"]) == {"a": 1}
 
 
