@@ -23,12 +23,14 @@ def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int,
 
     Args:
         windows: training windows in model units.
-        periods: seasonal periods in steps; they take as many pairs of states as fit.
+        periods: seasonal periods in steps; they take up to three pairs of states each, of half of the states or more.
         latent_dim: K.
         stable: hold the dynamics' largest singular value at 1 or below.
     """
     filled = fill_gaps(windows.values.astype(np.float64), windows.observed)
-    blocks, rest = _rotations(filled, periods, latent_dim)
+    # Seasons alone say little of a value between two others: half of the states, or one a channel, are kept for the rest.
+    kept = min(filled.shape[-1], -(-latent_dim // 2))
+    blocks, rest = _rotations(filled, periods, latent_dim - kept)
     transition, noise, loadings = _components(rest, latent_dim - sum(len(b[0]) for b in blocks))
     blocks.append((transition, noise, loadings))
     explained = sum(np.sum(c**2, axis=1) for _, _, c in blocks)

@@ -139,6 +139,26 @@ def test_seasonal_start_rotates_at_the_period():
     assert np.min(np.abs(angles - 2 * np.pi / 12)) < 1e-3
 
 
+@pytest.mark.parametrize(("dim", "pairs"), [(16, 3), (8, 2), (4, 1), (2, 0)])
+def test_seasons_leave_states_for_what_happens_between_two_steps(dim, pairs):
+    rng, step = np.random.default_rng(5), np.arange(2000)
+    cycles = [np.cos(2 * np.pi * step[:, None] / period + rng.uniform(0, 6, 7)) for period in (24, 12, 8)]
+    values = sum(cycles) + np.cumsum(0.3 * rng.standard_normal((2000, 7)), axis=0)
+    reader = WindowReader(SeriesSet.from_arrays([values]), Scaler.identity(7), length=96, dtype="f8")
+    model = linear_start(reader.draw(0, 0, 32), (24.0, 12.0, 8.0), latent_dim=dim)
+    turning = [k for k in range(dim // 2) if _turns(np.asarray(model.dynamics.matrix), k)]
+    assert len(turning) == pairs
+    # What they leave to the rest: as many states as channels, or half of all.
+    assert dim - 2 * len(turning) >= min(7, dim / 2)
+
+
+def _turns(matrix: np.ndarray, pair: int) -> bool:
+    """Whether two states form a rotation that nothing else takes part in."""
+    at = slice(2 * pair, 2 * pair + 2)
+    alone = np.allclose(matrix[at], np.pad(matrix[at, at], [(0, 0), (2 * pair, len(matrix) - 2 * pair - 2)]))
+    return alone and np.allclose(matrix[at, at] @ matrix[at, at].T, 0.999**2 * np.eye(2))
+
+
 def test_gaps_are_filled_by_straight_lines():
     values = np.array([[[1.0], [0.0], [0.0], [4.0]]])
     observed = np.array([[[True], [False], [False], [True]]])
