@@ -28,7 +28,7 @@ def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int,
         stable: hold the dynamics' largest singular value at 1 or below.
     """
     filled = fill_gaps(windows.values.astype(np.float64), windows.observed)
-    # Seasons alone say little of a value between two others: half of the states, or one a channel, are kept for the rest.
+    # Seasons say little of a value between two others: half of the states, or one a channel, are kept for the rest.
     kept = min(filled.shape[-1], -(-latent_dim // 2))
     blocks, rest = _rotations(filled, periods, latent_dim - kept)
     transition, noise, loadings = _components(rest, latent_dim - sum(len(b[0]) for b in blocks))
