@@ -37,9 +37,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "residual_chains": "off",
         "transform": "none",
         "spikes": "learn",
+        "unit_roots": False,
     },
 }
-"""Settings that differ from the defaults, by the name of the variant; "em" is a plain linear system without a check."""
+"""Settings that differ from the defaults, by the name of the variant; "em" is a linear system by EM, asked without
+checks; the one step of each of the other stages that there has to be counts only if validation prefers it."""
 
 
 def answer(

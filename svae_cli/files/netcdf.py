@@ -17,7 +17,7 @@ FORMAT = "svae-result-1"
 _CHUNK_STEPS = 512
 _TEXT = h5py.string_dtype("utf-8")
 _SPATIAL = ("y", "x", "color")
-_FLAGS = {"observed": "missing observed", "ignored": "relied_on ignored"}
+_FLAGS = {"observed": "missing observed", "ignored": "not_ignored ignored"}
 _LONG_NAMES = {
     "data": "the input with its gaps filled",
     "observed": "whether the input had a value",

@@ -19,6 +19,7 @@ from svae_cli.prediction.forecast_check import forecast_check
 from svae_cli.prediction.gap_check import gap_check
 from svae_cli.prediction.glitches import without_glitches
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
+from svae_cli.prediction.self_check import numbers_kept
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
@@ -48,6 +49,7 @@ def answers(
     padded = [_padded_length(n, alike=len(set(totals)) == 1) for n in totals]
     piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
     steps = _steps_at_once(fitted.model)
+    most = min(64, max(1, _NUMBERS_AT_ONCE // numbers_kept(fitted.model))) if ask.check else 64
     first = 0
     while first < len(data):
         if piecewise and totals[first] > steps:
@@ -55,7 +57,7 @@ def answers(
                 yield first, start, answer
             first += 1
             continue
-        size = batch_size or max(1, min(64, steps // padded[first]))
+        size = batch_size or max(1, min(most, steps // padded[first]))
         stop = first
         while stop < len(data) and stop - first < size and padded[stop] == padded[first]:
             stop += 1

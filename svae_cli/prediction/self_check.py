@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.phases import in_cycles, in_parts
+from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -31,6 +31,8 @@ PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
 
 _TENTHS = 10  # a share is so many tenths
+_WAYS = 3  # at most
+_ROUNDED = 1e-4  # of the variance
 
 
 def can_check(model: SVAE) -> bool:
@@ -42,6 +44,12 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None) -> bo
     """Whether answers about these data are checked; None as for ``prediction.impute``."""
     few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES
     return can_check(model) and (few if asked is None else asked)
+
+
+def numbers_kept(model: SVAE) -> int:
+    """Numbers that a check of one series has in memory at once, beside those of an answer."""
+    period = 1 if model.season is None else model.season.period
+    return PASSES * _WAYS**2 * parts_of(period) * len(model.decoder.offset)
 
 
 def best_shares(
@@ -113,7 +121,7 @@ class Errors(NamedTuple):
             jnp.einsum("kpc,vkpc,wkpc->vwpc", weight, beyond, beyond),
             jnp.sum(counts, axis=0),
         )
-        return cls(*(in_parts(a, first) for a in sums))
+        return cls(*(in_parts(a, first, period) for a in sums))
 
     def in_all(self) -> "Errors":
         """Over the whole season: without the axis of its parts."""
@@ -141,8 +149,8 @@ def swing(
     squares = jnp.clip(squares, 0.0, cap * jnp.maximum(jnp.nan_to_num(median), 1.0))
     total, passes = jnp.sum(weight * squares, axis=0), jnp.sum(weight, axis=0)
     usual = jnp.sum(total, axis=0) / jnp.maximum(jnp.sum(passes, axis=0), 1e-6)
-    asked = (usual > 0).astype(total.dtype)
-    relative, passes = total / jnp.where(usual > 0, usual, 1.0), passes * asked
+    asked = (usual > _ROUNDED).astype(total.dtype)  # what is filled in exactly leaves errors of rounding, if any
+    relative, passes = asked * total / jnp.maximum(usual, _ROUNDED), passes * asked
     channels = jnp.maximum(jnp.sum(asked), 1.0)
     of_all = (PRIOR + jnp.sum(relative, axis=1) / channels) / (PRIOR + jnp.sum(passes, axis=1) / channels)
     own = (PRIOR * of_all[:, None] + relative) / (PRIOR + passes)

@@ -23,13 +23,13 @@ def linear_start(windows: Batch, periods: tuple[float, ...], *, latent_dim: int,
 
     Args:
         windows: training windows in model units.
-        periods: seasonal periods in steps; they take up to three pairs of states each, of half of the states or more.
+        periods: seasonal periods in steps; they take up to three pairs of states each, as long as enough are left.
         latent_dim: K.
         stable: hold the dynamics' largest singular value at 1 or below.
     """
     filled = fill_gaps(windows.values.astype(np.float64), windows.observed)
     # Seasons say little of a value between two others: half of the states, or one a channel, are kept for the rest.
-    kept = min(filled.shape[-1], -(-latent_dim // 2))
+    kept = min(filled.shape[-1], -(-latent_dim // 2), max(latent_dim - 2, 0))
     blocks, rest = _rotations(filled, periods, latent_dim - kept)
     transition, noise, loadings = _components(rest, latent_dim - sum(len(b[0]) for b in blocks))
     blocks.append((transition, noise, loadings))
@@ -61,7 +61,7 @@ def fill_gaps(
 
 
 def _rotations(filled: np.ndarray, periods: tuple[float, ...], room: int) -> tuple[list, np.ndarray]:
-    """Rotating pairs of states for each period, and the values with all periodic parts taken out.
+    """Rotating pairs of states for the periods, and the values with the parts of those taken out that have any.
 
     A window's periodic part has one complex amplitude a channel; the leading right singular vectors of (window,
     channel) amplitudes are the patterns across channels that the pairs load on.
@@ -74,21 +74,29 @@ def _rotations(filled: np.ndarray, periods: tuple[float, ...], room: int) -> tup
     flat = filled.transpose(1, 0, 2).reshape(length, -1)
     coefficients = np.linalg.lstsq(design, flat, rcond=None)[0]
     coefficients[0] = 0.0
-    rest = filled - (design @ coefficients).reshape(length, count, width).transpose(1, 0, 2)
     n = len(periods)
     amplitude = (coefficients[1 : 1 + n] - 1j * coefficients[1 + n :]).reshape(n, count, width)
+    patterns = [np.linalg.svd(a, full_matrices=False)[1:] for a in amplitude]
+    pairs = _pairs([strength for strength, _ in patterns], room // 2)
+    left = np.flatnonzero(pairs == 0)  # to the rest, as no pair holds them
+    coefficients[np.concatenate([1 + left, 1 + n + left])] = 0.0
     blocks = []
-    for period, a in zip(periods, amplitude, strict=True):
-        _, strength, right = np.linalg.svd(a, full_matrices=False)
-        worth = int(np.sum(strength**2 > _PAIR_SHARE * np.sum(strength**2)))
-        pairs = min(worth, _MAX_PAIRS, room // 2)
-        room -= 2 * pairs
+    for period, (strength, right), count_of in zip(periods, patterns, pairs, strict=True):
         cos, sin = _DAMPING * np.cos(2 * np.pi / period), _DAMPING * np.sin(2 * np.pi / period)
-        for r in range(pairs):
+        for r in range(count_of):
             pattern = right[r].conj() * strength[r] / np.sqrt(2 * count)
             loadings = np.stack([pattern.real, pattern.imag], axis=1)
             blocks.append((np.array([[cos, -sin], [sin, cos]]), _ROTATION_NOISE * np.eye(2), loadings))
-    return blocks, rest
+    return blocks, filled - (design @ coefficients).reshape(length, count, width).transpose(1, 0, 2)
+
+
+def _pairs(strengths: list[np.ndarray], room: int) -> np.ndarray:
+    """How many pairs of states each period gets, the first as many as it is worth, as long as there is room."""
+    found = np.zeros(len(strengths), int)
+    for at, strength in enumerate(strengths):
+        worth = int(np.sum(strength**2 > _PAIR_SHARE * np.sum(strength**2)))
+        found[at] = min(worth, _MAX_PAIRS, room - found.sum())
+    return found
 
 
 def _components(rest: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -122,7 +122,7 @@ def test_chunks_keep_channels_together_and_masks_are_flags(tmp_path: Path):
         assert list(file["observed"].attrs["flag_values"]) == [0, 1]
         assert file["observed"].attrs["flag_meanings"] == "missing observed"
         assert file["ignored"].dtype == np.uint8
-        assert file["ignored"].attrs["flag_meanings"] == "relied_on ignored"
+        assert file["ignored"].attrs["flag_meanings"] == "not_ignored ignored"
         assert json.loads(file.attrs["settings"]) == {"a": 1}
 
 

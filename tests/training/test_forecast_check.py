@@ -121,7 +121,7 @@ def _median_by_phase(left, steps, phase, period: int) -> float:
 def test_intervals_swing_with_the_season_as_errors_do(fitted):
     past, loud = loud_half(264, period=12)
     told = with_season(fitted, 12)
-    series = SeriesSet.from_arrays([past[:235]])  # ends one phase before the season does
+    series = SeriesSet.from_arrays([past[:235]])  # ends in the middle of a cycle
     found = next(prediction.forecast(told, series, horizon=24))
     widths = found.std / next(prediction.forecast(told, series, horizon=24, self_check=False)).std
     swings = widths[loud[235:259]].mean(axis=0) / widths[~loud[235:259]].mean(axis=0)
@@ -160,9 +160,12 @@ def test_a_past_that_moved_more_than_training_widens_forecasts(fitted):
     assert widths["shaken"] > 1.3 * widths["as before"]
 
 
-def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch):
+@pytest.mark.parametrize("period", [None, 12])
+def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch, period):
+    size = np.full(60, 1.5) if period is None else np.where(np.arange(60) % 12 < 6, 0.8, 0.1)
     truth = waves(1, 120, seed=6)
-    truth[:, 60:] += 1.5 * np.random.default_rng(5).standard_normal((1, 60, CHANNELS))
+    truth[:, 60:] += size[:, None] * np.random.default_rng(5).standard_normal((1, 60, CHANNELS))
+    fitted = fitted if period is None else with_season(fitted, period)
     last, whole = (SeriesSet.from_arrays([truth[0, start:]]) for start in (120 - 64, 0))
     expected, unchecked = (next(prediction.forecast(fitted, last, horizon=12, self_check=c)) for c in (None, False))
     monkeypatch.setattr(pieces, "PIECE", 64)
@@ -175,6 +178,8 @@ def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, m
     np.testing.assert_allclose(found.std / plain.std, expected.std / unchecked.std, rtol=1e-3)
     np.testing.assert_allclose(found.mean - plain.mean, expected.mean - unchecked.mean, atol=0.05 * plain.std.max())
     assert np.abs(found.mean - plain.mean).max() > 0.1
+    widths = found.std / plain.std
+    assert (np.ptp(widths, axis=0) > 0.2).all() == (period is not None)  # the swing begins where the forecast does
 
 
 def test_one_broken_channel_does_not_decide_alone():
@@ -186,7 +191,7 @@ def test_one_broken_channel_does_not_decide_alone():
     assert float(_ratio(squares, asked, jnp.asarray(1.0))[1]) == pytest.approx((4 + 8 * (9 + 8) / 9) / 12, rel=1e-6)
 
 
-def test_without_a_past_forecasts_stay_as_they_are_and_nothing_gets_narrower(fitted):
+def test_without_a_past_forecasts_stay_as_they_are_and_no_channel_gets_narrower_in_all(fitted):
     values, observed, inputs = in_model_units(fitted, waves(1, 50, seed=3)[0])
     start = {"start": jnp.asarray(43), "horizon": 10}
     seen = observed & (jnp.arange(50) < 43)[:, None]

@@ -157,6 +157,8 @@ def test_the_swing_is_that_of_a_loop_over_passes_parts_and_channels():
     nothing = jnp.asarray(weight).at[..., 1].set(0.0)
     alone = swing(jnp.asarray(squares), nothing, cap=6.0)  # a channel never asked has what all others have in common
     np.testing.assert_allclose(alone[:, 1], _common(sums[:, 0], counts[:, 0]), rtol=1e-5)
+    exact = swing(jnp.asarray(squares).at[..., 1].mul(1e-12), jnp.asarray(weight), cap=6.0)  # rounding is no swing
+    np.testing.assert_allclose(exact[:, 1], alone[:, 1], rtol=1e-5)
 
 
 def _common(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -168,9 +170,13 @@ def test_long_seasons_have_48_parts_that_begin_where_the_series_says():
     parts = np.asarray(part_at(jnp.arange(-365, 730), 365))
     np.testing.assert_array_equal(parts, np.tile(np.arange(365) * 48 // 365, 3))
     sums = jnp.asarray(np.random.default_rng(0).random((2, 365, 3)))
-    rolled = np.asarray(in_parts(sums, jnp.asarray(-20)))
+    rolled = np.asarray(in_parts(sums, jnp.asarray(-20), 365))
     expected = [[sums[way, parts[345 : 345 + 365] == part].sum(axis=0) for part in range(48)] for way in range(2)]
     np.testing.assert_allclose(rolled, expected, rtol=1e-5)
+    few = np.asarray(in_parts(sums[:, :30], 350, 365))  # a series shorter than a season
+    assert np.flatnonzero(few[0, :, 0]).tolist() == sorted(set(parts[350 + 365 : 380 + 365].tolist()))
+    np.testing.assert_allclose(few.sum(axis=1), sums[:, :30].sum(axis=1), rtol=1e-5)
+    assert in_cycles(jnp.ones((30, 2)), 365).shape == (1, 30, 2)
     series = jnp.arange(14.0).reshape(7, 2)
     np.testing.assert_array_equal(in_cycles(series, 3).reshape(9, 2)[:7], series)
     np.testing.assert_array_equal(part_at(jnp.arange(5), 1), 0)

@@ -14,7 +14,7 @@ from svae_cli.data.windows import WindowReader
 from svae_cli.models.build import as_dtype, linear_model
 from svae_cli.models.likelihoods import NOISE_FLOOR
 from svae_cli.training.em import em_step
-from svae_cli.training.linear_start import fill_gaps, linear_start
+from svae_cli.training.linear_start import _pairs, fill_gaps, linear_start
 from svae_cli.training.objective import log_evidence
 
 
@@ -139,7 +139,7 @@ def test_seasonal_start_rotates_at_the_period():
     assert np.min(np.abs(angles - 2 * np.pi / 12)) < 1e-3
 
 
-@pytest.mark.parametrize(("dim", "pairs"), [(16, 3), (8, 2), (4, 1), (2, 0)])
+@pytest.mark.parametrize(("dim", "pairs"), [(16, 3), (8, 2), (4, 1), (3, 1), (2, 1), (1, 0)])
 def test_seasons_leave_states_for_what_happens_between_two_steps(dim, pairs):
     rng, step = np.random.default_rng(5), np.arange(2000)
     cycles = [np.cos(2 * np.pi * step[:, None] / period + rng.uniform(0, 6, 7)) for period in (24, 12, 8)]
@@ -148,8 +148,15 @@ def test_seasons_leave_states_for_what_happens_between_two_steps(dim, pairs):
     model = linear_start(reader.draw(0, 0, 32), (24.0, 12.0, 8.0), latent_dim=dim)
     turning = [k for k in range(dim // 2) if _turns(np.asarray(model.dynamics.matrix), k)]
     assert len(turning) == pairs
-    # What they leave to the rest: as many states as channels, or half of all.
-    assert dim - 2 * len(turning) >= min(7, dim / 2)
+    # What no pair holds is left to the rest: the model's variance is that of the data.
+    held = np.sum(np.asarray(model.decoder.loadings) ** 2, axis=1) + np.exp(np.asarray(model.likelihood.log_variance))
+    np.testing.assert_allclose(held, values.var(axis=0), rtol=0.5)
+
+
+def test_strong_seasons_get_all_pairs_that_they_are_worth_first():
+    strengths = [np.array([5.0, 4.0, 3.0]), np.array([3.0, 2.0, 0.1]), np.array([1.0, 0.1])]
+    found = {room: _pairs(strengths, room).tolist() for room in (0, 2, 4, 5, 9)}
+    assert found == {0: [0, 0, 0], 2: [2, 0, 0], 4: [3, 1, 0], 5: [3, 2, 0], 9: [3, 2, 1]}
 
 
 def _turns(matrix: np.ndarray, pair: int) -> bool:
