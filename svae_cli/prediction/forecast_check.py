@@ -217,7 +217,8 @@ def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "way channe
     each = 1.0 / jnp.maximum(errors.counts * origins, 1)
     square = jnp.einsum("oc,ovwc->vwc", each, errors.of_ways)
     linear = jnp.einsum("oc,owc->wc", each, errors.with_ways)
-    square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (square, linear))
+    own = jnp.sum(each * errors.own, axis=0)
+    of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    centre = best_shares(square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
-    return best_shares(square, linear, origins * whole, centre)
+    centre = best_shares(*of_all, most, jnp.zeros((len(linear), 1), own.dtype))
+    return best_shares(own, square, linear, origins * whole, centre)

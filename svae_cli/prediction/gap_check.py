@@ -184,7 +184,8 @@ def _shares_about(errors: Errors, centre: Float[Array, "way #channel"]) -> Float
     whole = jnp.where(passes > 0, passes, 1.0)
     square = jnp.einsum("pc,pvwc->vwc", weight, errors.of_ways) / whole
     linear = jnp.einsum("pc,pwc->wc", weight, errors.with_ways) / whole
-    return best_shares(square, linear, passes, centre)
+    own = jnp.einsum("pc,pc->c", weight, errors.own) / whole
+    return best_shares(own, square, linear, passes, centre)
 
 
 def _ratio(squares: Float[Array, "pass channel"], counts: Float[Array, "pass channel"]) -> Float[Array, " channel"]:

@@ -53,6 +53,7 @@ def numbers_kept(model: SVAE) -> int:
 
 
 def best_shares(
+    own: Float[Array, " channel"],
     square: Float[Array, "way way channel"],
     linear: Float[Array, "way channel"],
     passes: Float[Array, "#channel"],
@@ -60,18 +61,21 @@ def best_shares(
 ) -> Float[Array, "way channel"]:
     """The shares of the ways, in tenths that add up to 1 at most, that leave the smallest squared errors.
 
-    ``centre`` is preferred by ``PRIOR`` passes.
+    ``centre`` is preferred by ``PRIOR`` passes, in each of which going away from it would have cost what the ways add,
+    or no more than the errors that are left at best: where a model is far off, few passes say enough.
 
     Args:
+        own: mean over passes of the answers' squared errors.
         square: mean over passes of products of what the ways add to the answers.
         linear: mean over passes of products of that and the answers' errors.
         passes: how many these means are of.
         centre: the shares where there are none.
     """
     choices = jnp.asarray(_simplex(len(linear)), linear.dtype)
-    penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * jnp.einsum("wwc->wc", square)
-    away = (choices[:, :, None] - centre[None]) ** 2
     loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear
+    least = jnp.maximum(own + jnp.min(loss, axis=0), 0.0)
+    penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * jnp.minimum(jnp.einsum("wwc->wc", square), least)
+    away = (choices[:, :, None] - centre[None]) ** 2
     best = choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
     return jnp.where(passes > 0, best, centre)
 

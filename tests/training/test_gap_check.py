@@ -98,17 +98,19 @@ def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted):
 
 
 def _best_share(passes, channel, centre: float) -> float:
-    squares = linear = weights = 0.0
+    own = squares = linear = weights = 0.0
     for ((error, beyond, variance, hidden),) in passes:
         at, n = hidden[:, channel], hidden[:, channel].sum()
+        own += (error**2 / variance)[:, channel][at].sum() / (n + 8)
         squares += (beyond**2 / variance)[:, channel][at].sum() / (n + 8)
         linear += (beyond * error / variance)[:, channel][at].sum() / (n + 8)
         weights += n / (n + 8)
     if not weights:
         return centre
     grid = np.arange(11) / 10
-    loss = grid**2 * squares - 2 * grid * linear + PRIOR / weights * squares * (grid - centre) ** 2
-    return float(grid[np.argmin(loss)])
+    left = own + grid**2 * squares - 2 * grid * linear
+    pull = PRIOR / weights * min(squares, left.min())
+    return float(grid[np.argmin(left + pull * (grid - centre) ** 2)])
 
 
 def _mean_square(passes, channel, share, to: float) -> float:
