@@ -61,8 +61,8 @@ def best_shares(
 ) -> Float[Array, "way channel"]:
     """The shares of the ways, in tenths that add up to 1 at most, that leave the smallest squared errors.
 
-    ``centre`` is preferred by ``PRIOR`` passes, in each of which going away from it would have cost what the ways add,
-    or no more than the errors that are left at best: where a model is far off, few passes say enough.
+    ``centre`` is preferred by ``PRIOR`` passes. What going away from it costs in each is at first what the ways add,
+    and with more passes no more than the errors that are left at best: of a model that is far off little stays.
 
     Args:
         own: mean over passes of the answers' squared errors.
@@ -74,7 +74,9 @@ def best_shares(
     choices = jnp.asarray(_simplex(len(linear)), linear.dtype)
     loss = jnp.einsum("nv,vwc,nw->nc", choices, square, choices) - 2 * choices @ linear
     least = jnp.maximum(own + jnp.min(loss, axis=0), 0.0)
-    penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * jnp.minimum(jnp.einsum("wwc->wc", square), least)
+    added = jnp.einsum("wwc->wc", square)
+    cost = (PRIOR * added + passes * jnp.minimum(added, least)) / (PRIOR + passes)
+    penalty = PRIOR / jnp.where(passes > 0, passes, 1.0) * cost
     away = (choices[:, :, None] - centre[None]) ** 2
     best = choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
     return jnp.where(passes > 0, best, centre)

@@ -68,7 +68,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
 
     def loss(shares, channels, centre, least):
         pulls = np.einsum("otc,owtc->w", asked[..., channels], gaps[..., channels] ** 2)
-        return left_by(shares, channels) + 4 / 8 * np.minimum(pulls, least) @ (shares - centre) ** 2
+        cost = (4 * pulls + 8 * np.minimum(pulls, least)) / 12
+        return left_by(shares, channels) + 4 / 8 * cost @ (shares - centre) ** 2
 
     least = min(left_by(shares, slice(None)) for shares in grid)
     of_all = min(grid, key=lambda shares: loss(shares, slice(None), 0 * shares, least))

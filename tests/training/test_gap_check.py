@@ -109,7 +109,8 @@ def _best_share(passes, channel, centre: float) -> float:
         return centre
     grid = np.arange(11) / 10
     left = own + grid**2 * squares - 2 * grid * linear
-    pull = PRIOR / weights * min(squares, left.min())
+    cost = (PRIOR * squares + weights * min(squares, left.min())) / (PRIOR + weights)
+    pull = PRIOR / weights * cost
     return float(grid[np.argmin(left + pull * (grid - centre) ** 2)])
 
 
