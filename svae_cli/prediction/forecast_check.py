@@ -218,7 +218,7 @@ def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "way channe
     square = jnp.einsum("oc,ovwc->vwc", each, errors.of_ways)
     linear = jnp.einsum("oc,owc->wc", each, errors.with_ways)
     own = jnp.sum(each * errors.own, axis=0)
-    of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
+    own_of_all, square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    centre = best_shares(*of_all, most, jnp.zeros((len(linear), 1), own.dtype))
+    centre = best_shares(own_of_all, square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
     return best_shares(own, square, linear, origins * whole, centre)
