@@ -268,7 +268,7 @@ def test_compiled_programs_are_kept_and_old_ones_go(svae, folder: Path, environm
     assert not [path for path in (folder / "cache").rglob("*") if path.is_file()]
 
 
-def test_xla_compiles_sooner_where_there_is_only_a_cpu_and_obeys_what_the_user_says(monkeypatch):
+def test_xla_compiles_sooner_and_obeys_what_the_user_says(monkeypatch):
     from svae_cli.cli import compiled
 
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
@@ -284,9 +284,13 @@ def test_xla_compiles_sooner_where_there_is_only_a_cpu_and_obeys_what_the_user_s
         assert os.environ["XLA_FLAGS"] == expected
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     monkeypatch.setattr(compiled, "entry_points", lambda group: ["xla_cuda12"])
-    monkeypatch.setenv("XLA_FLAGS", "")
-    compile_sooner()
-    assert os.environ["XLA_FLAGS"] == ""
+    for given, expected in (
+        ("", "--xla_gpu_autotune_level=0"),
+        ("--xla_gpu_autotune_level=4", "--xla_gpu_autotune_level=4"),
+    ):
+        monkeypatch.setenv("XLA_FLAGS", given)
+        compile_sooner()
+        assert os.environ["XLA_FLAGS"] == expected
 
 
 def test_no_home_is_no_obstacle(folder: Path, environment: dict[str, str]):
