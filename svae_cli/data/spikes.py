@@ -1,16 +1,22 @@
 """Spikes: values of a moment, far from those before and after, from which nothing is to be learned.
 
 A few wrong values in a thousand multiply the noise that a Gaussian model finds, and everything it then says is as
-blurred as they are. A spike is told by its own channel alone: by how far a value is from the median of its four
+blurred as they are. A spike is told by its own channel: by how far a value is from the median of its four
 neighbours, where the channel's other values show what is usual, its steepest moments included (a median filter with
 thresholds; Davies and Gather, "The identification of multiple outliers", 1993). Where many values are far away, or the
-far ones are the end of a long tail, as with rain, that is how the channel moves, and it is left as it is.
+far ones are the end of a long tail, as with rain, that is how the channel moves, and it is left as it is. So is what
+goes from channel to channel: where a downpour is the only one of the record, no channel alone can tell it from an
+error, but a failure comes and goes at once, in one channel or in many.
 """
 
 from dataclasses import replace
+from itertools import count
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.special import pdtrc
 
 from svae_cli.data.series import SeriesSet
 
@@ -20,35 +26,65 @@ _TIMES_STEEP = 6.0
 _NEARLY = 2 / 3  # of the limit: where more values lie between than beyond, the far ones are the end of a long tail
 _MOST = 0.01  # of a channel's values: more than that is no accident
 _LEAST = 100  # distances that must be known
+_SELDOM = 0.01  # probability of more far values beside a step than chance explains
 _STRETCHES, _LENGTH = 64, 1024  # that are looked at
 
 
-def spike_limits(data: SeriesSet) -> tuple[Float[np.ndarray, " channel"], float]:
-    """(distance from its neighbours that makes a value a spike, infinite where none is one; share of such values).
+class SpikeLimits(NamedTuple):
+    """What makes a value a spike.
+
+    Attributes:
+        far: distance from its neighbours from which a value is far from them; infinite where too few are known.
+        spiky: channels whose far values are spikes, not the end of a long tail.
+        by_chance: far values of other channels, beside a step with some, that accidents explain; where there are more,
+            something goes on.
+    """
+
+    far: Float[np.ndarray, " channel"]
+    spiky: Bool[np.ndarray, " channel"]
+    by_chance: int
+
+
+def spike_limits(data: SeriesSet) -> tuple[SpikeLimits, float]:
+    """(What makes a value a spike, the share of values that are spikes).
 
     Args:
         data: up to 64 stretches of 1024 steps are looked at, spread over all series.
     """
     away, outside = map(np.concatenate, zip(*map(_from_neighbours, _stretches(data)), strict=True))
     known = ~np.isnan(away)
-    limits = np.full(away.shape[1], np.inf)
+    limits = SpikeLimits(np.full(away.shape[1], np.inf), np.ones(away.shape[1], bool), 0)
     for d in np.flatnonzero(known.sum(axis=0) >= _LEAST):
-        own = away[known[:, d], d]
-        limit = _TIMES_STEEP * np.quantile(own, _STEEP)
-        beyond = np.sum(own > limit)
-        if limit > 0 and np.sum(own > _NEARLY * limit) <= 2 * beyond and beyond <= _MOST * len(own):
-            limits[d] = limit
+        limit = _TIMES_STEEP * np.quantile(away[known[:, d], d], _STEEP)
+        limits.far[d] = limit if limit > 0 else np.inf
+    far = _are_far(away, outside, limits)
+    limits = limits._replace(by_chance=_by_chance(far[known.any(axis=1)]))
+    alone = known & ~_going_on(far, limits.by_chance)
+    for d in np.flatnonzero(np.isfinite(limits.far)):
+        own = away[alone[:, d], d]
+        beyond, nearly = (np.sum(own > share * limits.far[d]) for share in (1, _NEARLY))
+        limits.spiky[d] = nearly <= 2 * beyond and beyond <= _MOST * len(own)
     return limits, float(np.sum(_are_spikes(away, outside, limits)) / max(known.sum(), 1))
 
 
-def without_spikes(data: SeriesSet, limits: Float[np.ndarray, " channel"]) -> SeriesSet:
+def _by_chance(far: Bool[np.ndarray, "time channel"]) -> int:
+    """How many far values there are seldom more of beside a step if each comes by accident: a Poisson number.
+
+    Its rate is told by the steps without any, which hardly change when a few moments gather many.
+    """
+    quiet = np.mean(~far.any(axis=1)) if len(far) else 1.0
+    rate = -2 * _SIDE * np.log(max(quiet, 1 / max(len(far), 2)))
+    return next(n for n in count(1) if pdtrc(n, rate) < _SELDOM)
+
+
+def without_spikes(data: SeriesSet, limits: SpikeLimits) -> SeriesSet:
     """The same series with spikes as missing values, still read as needed."""
-    if not np.isfinite(limits).any():
+    if not np.any(np.isfinite(limits.far) & limits.spiky):
         return data
     fetch = data.fetch
 
     def read(index: int, start: int, stop: int) -> Float[np.ndarray, "time channel"]:
-        first, last = max(start - _SIDE, 0), min(stop + _SIDE, data.lengths[index])
+        first, last = max(start - 3 * _SIDE, 0), min(stop + 3 * _SIDE, data.lengths[index])
         values = fetch(index, first, last)
         spikes = _are_spikes(*_from_neighbours(values.astype(np.float64)), limits)
         kept = np.where(spikes, np.nan, values)[start - first : stop - first]
@@ -57,8 +93,21 @@ def without_spikes(data: SeriesSet, limits: Float[np.ndarray, " channel"]) -> Se
     return replace(data, fetch=read)
 
 
-def _are_spikes(away: np.ndarray, outside: np.ndarray, limits: np.ndarray) -> Bool[np.ndarray, "time channel"]:
-    return (away > limits) & (outside > limits / 2)
+def _are_spikes(away: np.ndarray, outside: np.ndarray, limits: SpikeLimits) -> Bool[np.ndarray, "time channel"]:
+    far = _are_far(away, outside, limits)
+    return far & limits.spiky & ~_going_on(far, limits.by_chance)
+
+
+def _are_far(away: np.ndarray, outside: np.ndarray, limits: SpikeLimits) -> Bool[np.ndarray, "time channel"]:
+    return (away > limits.far) & (outside > limits.far / 2)
+
+
+def _going_on(far: Bool[np.ndarray, "time channel"], by_chance: int) -> Bool[np.ndarray, "time 1"]:
+    """Steps at or beside those around which other channels, too, are far: more of them than accidents explain."""
+    around = sliding_window_view(np.pad(far, ((_SIDE, _SIDE), (0, 0))), 2 * _SIDE + 1, axis=0)
+    others = np.sum(around & ~far[:, :, None], axis=(1, 2))
+    many = far.any(axis=1) & (others > by_chance)
+    return np.any(sliding_window_view(np.pad(many, _SIDE), 2 * _SIDE + 1), axis=1)[:, None]
 
 
 def _from_neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,11 +119,11 @@ def _from_neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndar
     padded = np.pad(values, ((_SIDE, _SIDE), (0, 0)), constant_values=np.nan)
     beside = [padded[k : k + len(values)] for k in range(2 * _SIDE + 1) if k != _SIDE]
     ordered = np.sort(np.stack(beside), axis=0)  # NaN come last
-    count = np.sum(~np.isnan(ordered), axis=0)
-    at = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, 2 * _SIDE - 1)
+    found = np.sum(~np.isnan(ordered), axis=0)
+    at = np.maximum(found - 1, 0) // 2, np.minimum(found // 2, 2 * _SIDE - 1)
     low, high = (np.take_along_axis(ordered, k[None], axis=0)[0] for k in at)
     outside = np.maximum(np.maximum(low - values, values - high), 0.0)
-    enough = count >= _SIDE
+    enough = found >= _SIDE
     return np.where(enough, np.abs(values - (low + high) / 2), np.nan), np.where(enough, outside, np.nan)
 
 

@@ -49,7 +49,7 @@ def test_steep_moments_bursts_and_clean_channels_are_left_alone():
     tail = np.random.default_rng(2).standard_t(1.5, (2000, 1))  # far values, and some at every distance below
     assert np.abs(tail).max() > 50
     limits, _ = spike_limits(SeriesSet.from_arrays([tail]))
-    assert np.isinf(limits).all()
+    assert not limits.spiky.any()
     assert without_spikes(SeriesSet.from_arrays([tail]), limits).read(0) is not None
 
 
@@ -65,7 +65,27 @@ def test_many_spikes_are_how_a_channel_moves():
     values = movements()
     values[30::60, 0] += 50.0
     assert not [place for place in skipped(SeriesSet.from_arrays([values])) if place[2] == 0]
-    assert np.isinf(spike_limits(SeriesSet.from_arrays([spiky(movements(), 1000.0)[:60]]))[0]).all()
+    assert np.isinf(spike_limits(SeriesSet.from_arrays([spiky(movements(), 1000.0)[:60]]))[0].far).all()
+
+
+def test_what_goes_from_channel_to_channel_is_none():
+    rng = np.random.default_rng(3)
+    values = 0.1 * rng.standard_normal((400, 12))
+    values[[199, 200, 200, 200, 201], [2, 0, 1, 5, 4]] += 20.0  # a downpour
+    values[300, 3] += 20.0  # a failure
+    values[100, 4:9] += 20.0  # a failure of many
+    found = [place[1:] for place in skipped(SeriesSet.from_arrays([values]))]
+    assert found == [*((100, c) for c in range(4, 9)), (300, 3)]
+
+
+def test_in_many_channels_accidents_come_close():
+    rng = np.random.default_rng(3)
+    values = 0.1 * rng.standard_normal((1000, 100))
+    wrong = rng.random(values.shape) < 0.005  # one in two steps
+    values[wrong] += 30.0
+    limits, share = spike_limits(SeriesSet.from_arrays([values]))
+    assert limits.by_chance == 6  # of Poisson numbers with mean 2, one in 60 is more than 5, one in 220 more than 6
+    assert share > 0.7 * wrong.mean()
 
 
 def test_a_stretch_is_read_as_part_of_the_whole():
