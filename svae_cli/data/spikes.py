@@ -4,9 +4,10 @@ A few wrong values in a thousand multiply the noise that a Gaussian model finds,
 blurred as they are. A spike is told by its own channel: by how far a value is from the median of its four
 neighbours, where the channel's other values show what is usual, its steepest moments included (a median filter with
 thresholds; Davies and Gather, "The identification of multiple outliers", 1993). Where many values are far away, or the
-far ones are the end of a long tail, as with rain, that is how the channel moves, and it is left as it is. So is what
-goes from channel to channel: where a downpour is the only one of the record, no channel alone can tell it from an
-error, but a failure comes and goes at once, in one channel or in many.
+far ones are the end of a long tail, that is how the channel moves, and it is left as it is. So is a channel whose far
+values come in unsettled moments, as heavy rain among rain: errors mostly come in ordinary ones. And so is what goes
+from channel to channel: where a downpour is the only one of the record, no channel alone can tell it from an error, but
+a failure comes and goes at once, in one channel or in many.
 """
 
 from dataclasses import replace
@@ -25,6 +26,7 @@ _STEEP = 0.98  # quantile of the distances that is a steep moment, not a spike
 _TIMES_STEEP = 6.0
 _NEARLY = 2 / 3  # of the limit: where more values lie between than beyond, the far ones are the end of a long tail
 _MOST = 0.01  # of a channel's values: more than that is no accident
+_UNSETTLED = 0.2  # of a channel's far values: were they errors, one in fifty would have neighbours this far apart
 _LEAST = 100  # distances that must be known
 _SELDOM = 0.01  # probability of more far values beside a step than chance explains
 _STRETCHES, _LENGTH = 64, 1024  # that are looked at
@@ -51,7 +53,8 @@ def spike_limits(data: SeriesSet) -> tuple[SpikeLimits, float]:
     Args:
         data: up to 64 stretches of 1024 steps are looked at, spread over all series.
     """
-    away, outside = map(np.concatenate, zip(*map(_from_neighbours, _stretches(data)), strict=True))
+    stretches = _stretches(data)
+    away, outside = map(np.concatenate, zip(*map(_from_neighbours, stretches), strict=True))
     known = ~np.isnan(away)
     limits = SpikeLimits(np.full(away.shape[1], np.inf), np.ones(away.shape[1], bool), 0)
     for d in np.flatnonzero(known.sum(axis=0) >= _LEAST):
@@ -60,11 +63,21 @@ def spike_limits(data: SeriesSet) -> tuple[SpikeLimits, float]:
     far = _are_far(away, outside, limits)
     limits = limits._replace(by_chance=_by_chance(far[known.any(axis=1)]))
     alone = known & ~_going_on(far, limits.by_chance)
-    for d in np.flatnonzero(np.isfinite(limits.far)):
-        own = away[alone[:, d], d]
-        beyond, nearly = (np.sum(own > share * limits.far[d]) for share in (1, _NEARLY))
-        limits.spiky[d] = nearly <= 2 * beyond and beyond <= _MOST * len(own)
-    return limits, float(np.sum(_are_spikes(away, outside, limits)) / max(known.sum(), 1))
+    rest = np.split(np.where(far, np.nan, np.concatenate(stretches)), np.cumsum([len(s) for s in stretches])[:-1])
+    spread = np.concatenate([_spread(values) for values in rest])
+    for d in np.flatnonzero(np.any(far & alone, axis=0)):
+        own = alone[:, d]
+        limits.spiky[d] = _are_errors(away[own, d], spread[own, d], far[own, d], limits.far[d])
+    return limits, float(np.sum(far & alone & limits.spiky) / max(known.sum(), 1))
+
+
+def _are_errors(
+    away: Float[np.ndarray, " time"], spread: Float[np.ndarray, " time"], far: Bool[np.ndarray, " time"], limit: float
+) -> bool:
+    """Whether the far values of a channel are not how it moves: few, well apart from the rest, in ordinary moments."""
+    beyond, nearly = np.sum(away > limit), np.sum(away > _NEARLY * limit)
+    unsettled = np.mean(spread[far] > np.nanquantile(spread, _STEEP))
+    return bool(nearly <= 2 * beyond and beyond <= _MOST * len(away) and unsettled <= _UNSETTLED)
 
 
 def _by_chance(far: Bool[np.ndarray, "time channel"]) -> int:
@@ -116,15 +129,27 @@ def _from_neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndar
     NaN where it or all but one of these are missing. Beside two wrong values the median is halfway to them, far from
     honest ones too; but those are not outside.
     """
-    padded = np.pad(values, ((_SIDE, _SIDE), (0, 0)), constant_values=np.nan)
-    beside = [padded[k : k + len(values)] for k in range(2 * _SIDE + 1) if k != _SIDE]
-    ordered = np.sort(np.stack(beside), axis=0)  # NaN come last
-    found = np.sum(~np.isnan(ordered), axis=0)
+    ordered, found = _neighbours(values)
     at = np.maximum(found - 1, 0) // 2, np.minimum(found // 2, 2 * _SIDE - 1)
     low, high = (np.take_along_axis(ordered, k[None], axis=0)[0] for k in at)
     outside = np.maximum(np.maximum(low - values, values - high), 0.0)
     enough = found >= _SIDE
     return np.where(enough, np.abs(values - (low + high) / 2), np.nan), np.where(enough, outside, np.nan)
+
+
+def _spread(values: Float[np.ndarray, "time channel"]) -> Float[np.ndarray, "time channel"]:
+    """How far apart the neighbours of each value are; NaN where fewer than two are known."""
+    ordered, found = _neighbours(values)
+    last = np.take_along_axis(ordered, np.maximum(found - 1, 0)[None], axis=0)[0]
+    return np.where(found >= _SIDE, last - ordered[0], np.nan)
+
+
+def _neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndarray, np.ndarray]:
+    """The neighbours of each value from the least to the greatest, missing ones last, and how many are known."""
+    padded = np.pad(values, ((_SIDE, _SIDE), (0, 0)), constant_values=np.nan)
+    beside = [padded[k : k + len(values)] for k in range(2 * _SIDE + 1) if k != _SIDE]
+    ordered = np.sort(np.stack(beside), axis=0)
+    return ordered, np.sum(~np.isnan(ordered), axis=0)
 
 
 def _stretches(data: SeriesSet) -> list[Float[np.ndarray, "time channel"]]:

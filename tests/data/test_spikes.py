@@ -68,6 +68,21 @@ def test_many_spikes_are_how_a_channel_moves():
     assert np.isinf(spike_limits(SeriesSet.from_arrays([spiky(movements(), 1000.0)[:60]]))[0].far).all()
 
 
+def test_heavy_rain_among_rain_is_none():
+    rng = np.random.default_rng(4)
+    wet = np.convolve(rng.random(5000) < 0.01, np.ones(8))[:5000] > 0
+    rain = np.where(wet, rng.lognormal(0.0, 1.0, 5000), 0.0)  # hours of 20 mm among hours of 1 mm
+    rain[rng.choice(np.flatnonzero(wet), 25, replace=False)] = 60.0
+    dry = np.zeros(5000)
+    dry[rng.choice(5000, 300, replace=False)] = 1.0
+    errors = dry.copy()
+    errors[rng.choice(np.flatnonzero(dry == 0), 25, replace=False)] = 60.0
+    noise = 0.01 * rng.standard_normal((5000, 2))
+    limits, _ = spike_limits(SeriesSet.from_arrays([np.stack([rain, errors], axis=1) + noise]))
+    assert np.isfinite(limits.far).all()
+    assert limits.spiky.tolist() == [False, True]
+
+
 def test_what_goes_from_channel_to_channel_is_none():
     rng = np.random.default_rng(3)
     values = 0.1 * rng.standard_normal((400, 12))
