@@ -63,11 +63,11 @@ def spike_limits(data: SeriesSet) -> tuple[SpikeLimits, float]:
     far = _are_far(away, outside, limits)
     limits = limits._replace(by_chance=_by_chance(far[known.any(axis=1)]))
     alone = known & ~_going_on(far, limits.by_chance)
-    rest = np.split(np.where(far, np.nan, np.concatenate(stretches)), np.cumsum([len(s) for s in stretches])[:-1])
-    spread = np.concatenate([_spread(values) for values in rest])
-    for d in np.flatnonzero(np.any(far & alone, axis=0)):
+    doubtful = np.flatnonzero(np.any(far & alone, axis=0))
+    spread = _spreads_without(far[:, doubtful], [stretch[:, doubtful] for stretch in stretches])
+    for d, between in zip(doubtful, spread.T, strict=True):
         own = alone[:, d]
-        limits.spiky[d] = _are_errors(away[own, d], spread[own, d], far[own, d], limits.far[d])
+        limits.spiky[d] = _are_errors(away[own, d], between[own], far[own, d], limits.far[d])
     return limits, float(np.sum(far & alone & limits.spiky) / max(known.sum(), 1))
 
 
@@ -137,11 +137,17 @@ def _from_neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndar
     return np.where(enough, np.abs(values - (low + high) / 2), np.nan), np.where(enough, outside, np.nan)
 
 
-def _spread(values: Float[np.ndarray, "time channel"]) -> Float[np.ndarray, "time channel"]:
-    """How far apart the neighbours of each value are; NaN where fewer than two are known."""
-    ordered, found = _neighbours(values)
-    last = np.take_along_axis(ordered, np.maximum(found - 1, 0)[None], axis=0)[0]
-    return np.where(found >= _SIDE, last - ordered[0], np.nan)
+def _spreads_without(
+    far: Bool[np.ndarray, "time channel"], stretches: list[Float[np.ndarray, "step channel"]]
+) -> Float[np.ndarray, "time channel"]:
+    """How far apart the neighbours of each value are, far ones left out; NaN where fewer than two are known."""
+    spreads, begin = [], 0
+    for values in stretches:
+        ordered, found = _neighbours(np.where(far[begin : begin + len(values)], np.nan, values))
+        last = np.take_along_axis(ordered, np.maximum(found - 1, 0)[None], axis=0)[0]
+        spreads.append(np.where(found >= _SIDE, last - ordered[0], np.nan))
+        begin += len(values)
+    return np.concatenate(spreads)
 
 
 def _neighbours(values: Float[np.ndarray, "time channel"]) -> tuple[np.ndarray, np.ndarray]:
