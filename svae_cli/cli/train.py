@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -179,15 +180,13 @@ def command(
         run.check(data=data, validation=val, resume=resume)
         if resume:
             settings = run.resumed_settings(settings, explicit=_explicit(ctx))
-        if dry_run:
-            run.describe(series, settings)
-            return
         computing.prepare(settings.precision)
+        act = run.describe if dry_run else partial(run.fit, resume=resume)
         if val is None:
-            run.fit(series, None, settings, resume=resume)
+            act(series, None, settings)
         else:
             with open_data(val, reading, console) as validation:
-                run.fit(series, validation, settings, resume=resume)
+                act(series, validation, settings)
 
 
 def _explicit(ctx: typer.Context) -> set[str]:

@@ -95,11 +95,12 @@ class Run:
                 )
         return stored.changed(**{name: getattr(asked, name) for name in _EXTENDABLE if name in explicit})
 
-    def describe(self, data: SeriesSet, settings: Settings) -> None:
-        """Say what the data are and what is asked for, without training.
+    def describe(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings) -> None:
+        """Say what the data are, what is asked for and what would be chosen, without training.
 
         Raises:
-            DataError: infinite values or damaged data.
+            DataError: infinite values, damaged data, or too few of them.
+            UsageError: settings that do not go together, or not with the data.
         """
         found = describe(data, survey(data))
         steps = found["steps"]
@@ -110,10 +111,15 @@ class Run:
         )
         for text in found["warnings"]:
             self.console.warn(text)
+        from svae_cli.training.plan import make_plan
+
+        plan = make_plan(data, settings, valid=validation)
+        for name, reason in plan.choices.items():
+            self.console.say(f"{name}: {reason}")
         asked = {k: v for k, v in settings.to_json().items() if v != Settings().to_json()[k]}
+        record = {"data": found, "settings": plan.settings.to_json(), "choices": plan.choices}
         self.console.result(
-            f"would train {self.target}" + (f" with {asked}" if asked else ""),
-            {"output": str(self.target), "data": found, "settings": settings.to_json()},
+            f"would train {self.target}" + (f" with {asked}" if asked else ""), {"output": str(self.target), **record}
         )
 
     def fit(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings, *, resume: bool) -> None:

@@ -10,7 +10,7 @@ from svae_cli.config import Settings
 from svae_cli.data.gaps import hide
 from svae_cli.data.rank import signal_rank
 from svae_cli.data.scaler import Scaler
-from svae_cli.data.seasonality import detect_periods
+from svae_cli.data.seasonality import Repetition, detect_periods, repetition
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.spikes import spike_limits, without_spikes
 from svae_cli.data.windows import Batch, WindowReader
@@ -19,8 +19,11 @@ from svae_cli.models.season import SeasonMemory
 from svae_cli.training.holding_out import hold_out
 from svae_cli.training.season_start import season_of
 
-_START_WINDOWS = 128  # windows that the linear start is fitted to
-_VALID_WINDOWS = 64
+_START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
+_VALID_WINDOWS, _VALID_STEPS = 64, 12_800
+_LONGEST_WINDOW = 1344  # that is chosen to see two cycles of a season: weeks of quarters of an hour
+_SEEN_AGAIN = 1.5  # cycles of it that windows must have, where the data are cut into pieces shorter than two
+_REPEATS = 1.0  # change over a season, in units of the variance, below which it is worth a longer window
 _VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them takes most of a validation round
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
 _STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
@@ -119,13 +122,16 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     complete = _observed_share(train) > _COMPLETE
-    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices, complete=complete)
+    seasons = periods, _repetition(settings, data, start_scaler, periods, piece=max(train.lengths))
+    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, seasons, choices, complete=complete)
     dtype = np.dtype(settings.precision)
     reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
     linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
-    enough = max(8, min(_VALID_WINDOWS, _VALID_FRAMES // sizes.window)) if data.channel_shape else _VALID_WINDOWS
+    judged = _VALID_FRAMES if data.channel_shape else _VALID_STEPS
+    enough = max(8, min(_VALID_WINDOWS, judged // sizes.window))
     valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
-    start_windows = linear.draw(settings.seed, 1 << 30, min(_START_WINDOWS, linear.n_starts))
+    first = max(16, min(_START_WINDOWS, _START_STEPS // sizes.window))
+    start_windows = linear.draw(settings.seed, 1 << 30, min(first, linear.n_starts))
     season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
@@ -222,16 +228,18 @@ def _resolve_sizes(
     settings: Settings,
     data: SeriesSet,
     scaler: Scaler,
-    periods: tuple[float, ...],
+    seasons: tuple[tuple[float, ...], Repetition | None],
     choices: dict[str, str],
     *,
     complete: bool,
 ) -> tuple[Settings, Sizes, tuple[float, ...]]:
     """Window, batch, latent dimension, steps, objective, networks; and the periods that fit the window."""
+    periods, repeated = seasons
     window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
-        usual, two_cycles = max(48, min(wish, 200)), 2 * (settings.season or 0)
+        usual = max(48, min(wish, 200))
+        two_cycles = 2 * (settings.season or (repeated.steps if repeated else 0))
         window = min(max(data.lengths), max(usual, two_cycles))
         why = (
             f"up to 4 of the longest period, {max(periods):.4g}" if periods else f"series of {max(data.lengths)} steps"
@@ -243,7 +251,7 @@ def _resolve_sizes(
     batch = settings.batch_size
     if batch is None:
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
-        batch = int(np.clip(size // window, 8, 64))
+        batch = int(np.clip(size // window, 8 if window <= 200 else 4, 64))
         choices["batch_size"] = f"{batch} windows, about {size} steps" + ("" if complete else ", as the data have gaps")
     dim = settings.latent_dim
     steps = sum(data.lengths)
@@ -261,7 +269,7 @@ def _resolve_sizes(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
     settings = _resolve_networks(settings, data, choices)
-    settings = _resolve_season(settings, data, periods, choices)
+    settings = _resolve_season(settings, data, seasons, choices)
     return _resolve_residual(settings, data, choices), sizes, periods
 
 
@@ -314,10 +322,30 @@ def _predicts_by_itself(settings: Settings, data: SeriesSet) -> bool:
     return fits and not data.channel_shape
 
 
+def _may_remember(settings: Settings, data: SeriesSet) -> bool:
+    """Whether a season can have a say, as far as is known before sizes are."""
+    gradient = settings.objective == "auto" and settings.prior_update == "gradient"
+    return _predicts_by_itself(settings.changed(objective="predictive") if gradient else settings, data)
+
+
+def _repetition(
+    settings: Settings, data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, piece: int
+) -> Repetition | None:
+    """After how many steps the series repeat themselves, if they do, and if windows may be long enough to see it."""
+    if settings.season is not None or not _may_remember(settings, data):
+        return None
+    window = settings.window or min(piece, _LONGEST_WINDOW)
+    found = repetition(data, scaler, periods, longest=min(window / _SEEN_AGAIN, _LONGEST_WINDOW / 2))
+    return found if found is not None and found.change < _REPEATS else None
+
+
 def _resolve_season(
-    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
+    settings: Settings,
+    data: SeriesSet,
+    seasons: tuple[tuple[float, ...], Repetition | None],
+    choices: dict[str, str],
 ) -> Settings:
-    """The longest period of which a window sees two cycles, so that training can tell what it is worth."""
+    """The longest period of which a window sees most of two cycles, so that training can tell what it is worth."""
     if settings.season and settings.season > (settings.window or 0) / 2:
         raise UsageError(
             f"--season is {settings.season}, but training windows have {settings.window} steps, less than two cycles",
@@ -325,11 +353,19 @@ def _resolve_season(
         )
     if settings.season is not None:
         return settings
-    seen_twice = [round(p) for p in periods if 2 <= round(p) <= (settings.window or 0) / 2]
-    if not seen_twice or not _predicts_by_itself(settings, data):
+    periods, repeated = seasons
+    window = settings.window or 0
+    found = [round(p) for p in periods if 2 <= round(p) <= window / 2]
+    if repeated is not None and repeated.steps <= window / _SEEN_AGAIN:
+        found.append(repeated.steps)
+    if not found or not _predicts_by_itself(settings, data):
         return settings.changed(season=0)
-    choices["season"] = f"{max(seen_twice)} steps: the same phase of other cycles has a say in long gaps and forecasts"
-    return settings.changed(season=max(seen_twice))
+    season = max(found)
+    why = (
+        "" if repeated is None or repeated.periods == 1 or season != repeated.steps else f", {repeated.periods} periods"
+    )
+    choices["season"] = f"{season} steps{why}: the same phase of other cycles has a say in long gaps and forecasts"
+    return settings.changed(season=season)
 
 
 def _resolve_residual(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:

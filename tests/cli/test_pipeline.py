@@ -220,10 +220,15 @@ def test_a_model_of_bent_channels_writes_an_interval_unasked(svae, tmp_path: Pat
     assert all("nll" not in row and np.isfinite(row["crps"]) for row in scores["rows"])
 
 
-def test_a_dry_run_leaves_nothing(svae, folder: Path):
+def test_a_dry_run_says_what_it_would_choose_and_leaves_nothing(svae, folder: Path):
     found = svae("train", "d.h5", "-o", "new.svae", "--dry-run", cwd=folder)
     assert found.returncode == 0
     assert found.stdout == "would train new.svae\n"
+    assert all(f"\n{name}: " in found.stderr for name in ("window", "latent_dim", "epochs", "objective"))
+    record = json.loads(
+        svae("train", "d.h5", "-o", "new.svae", "--dry-run", "--json", "--val", "d.h5", cwd=folder).stdout
+    )
+    assert record["choices"]["window"].startswith(f"{record['settings']['window']} steps")
     assert not (folder / "new.svae").exists()
 
 

@@ -8,7 +8,6 @@ import pytest
 from jax.test_util import check_grads
 
 from svae_cli.data.scaler import Scaler
-from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.windows import WindowReader
 from svae_cli.models.build import as_dtype, linear_model
@@ -114,18 +113,6 @@ def test_gradient_of_the_evidence(truth, windows):
 
     at = model.decoder.loadings, model.dynamics.transition, model.dynamics.noise_cov.log_diagonal
     check_grads(total, at, order=1, modes=["rev"], rtol=1e-5, atol=1e-5)
-
-
-def test_periods_are_found_and_noise_has_none():
-    rng = np.random.default_rng(3)
-    step = np.arange(2000)
-    waves = np.sin(2 * np.pi * step / 24)[:, None] + 0.5 * np.cos(2 * np.pi * step / 7.5)[:, None]
-    noise = rng.normal(size=(2000, 2))
-    walk = np.cumsum(noise, axis=0)
-    found = detect_periods(SeriesSet.from_arrays([waves + noise]), Scaler.identity(2), longest=100)
-    np.testing.assert_allclose(sorted(found), [7.5, 24], rtol=0.02)
-    assert detect_periods(SeriesSet.from_arrays([noise]), Scaler.identity(2), longest=100) == ()
-    assert detect_periods(SeriesSet.from_arrays([walk]), Scaler.identity(2), longest=100) == ()
 
 
 def test_seasonal_start_rotates_at_the_period():

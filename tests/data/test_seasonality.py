@@ -1,0 +1,72 @@
+"""Seasonality: periods are found in spectra, and weeks where days differ."""
+
+import numpy as np
+import pytest
+
+from svae_cli.config import Settings
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.seasonality import detect_periods, repetition
+from svae_cli.data.series import SeriesSet
+from svae_cli.training.plan import make_plan
+
+
+def week(steps: int = 24 * 7 * 16, *, weekend: float = 0.2, channels: int = 2) -> SeriesSet:
+    """Hourly demand: two rush hours a day, of another height on two days of seven."""
+    rng, hour = np.random.default_rng(6), np.arange(steps)
+    day = np.exp(-(((hour % 24) - 8) ** 2) / 6) + np.exp(-(((hour % 24) - 17) ** 2) / 8)
+    demand = day * np.where(hour // 24 % 7 < 5, 1.0, weekend)
+    return SeriesSet.from_arrays([demand[:, None] + 0.05 * rng.standard_normal((steps, channels))])
+
+
+def test_periods_are_found_and_noise_has_none():
+    rng = np.random.default_rng(3)
+    step = np.arange(2000)
+    waves = np.sin(2 * np.pi * step / 24)[:, None] + 0.5 * np.cos(2 * np.pi * step / 7.5)[:, None]
+    noise = rng.normal(size=(2000, 2))
+    walk = np.cumsum(noise, axis=0)
+    found = detect_periods(SeriesSet.from_arrays([waves + noise]), Scaler.identity(2), longest=100)
+    np.testing.assert_allclose(sorted(found), [7.5, 24], rtol=0.02)
+    assert detect_periods(SeriesSet.from_arrays([noise]), Scaler.identity(2), longest=100) == ()
+    assert detect_periods(SeriesSet.from_arrays([walk]), Scaler.identity(2), longest=100) == ()
+
+
+def test_days_that_differ_make_a_week():
+    data = week()
+    scaler = Scaler.measure(data)
+    found = repetition(data, scaler, (24.0, 12.0), longest=400)
+    assert (found.steps, found.periods) == (168, 7)
+    assert found.change < 0.2
+    assert repetition(data, scaler, (24.0, 12.0), longest=100).steps == 24
+    assert repetition(data, scaler, (24.0, 12.0), longest=20) is None
+    assert repetition(data, scaler, (), longest=400) is None
+    assert repetition(week(weekend=1.0), scaler, (24.0,), longest=400)[:2] == (24, 1)
+    short = SeriesSet.from_arrays([data.read(0, 0, 5 * 168)])  # fewer than six weeks
+    assert repetition(short, scaler, (24.0,), longest=400).steps == 24
+
+
+def test_change_over_a_period_needs_no_complete_data():
+    values = week().read(0)
+    values[np.random.default_rng(1).random(values.shape) < 0.3] = np.nan
+    values[:, 1] = np.nan
+    data = SeriesSet.from_arrays([values])
+    assert repetition(data, Scaler.measure(week()), (24.0,), longest=400).steps == 168
+    empty = SeriesSet.from_arrays([np.full((2000, 1), np.nan)])
+    assert repetition(empty, Scaler.identity(1), (24.0,), longest=400) == (24, 1, 2.0)
+
+
+def test_training_remembers_the_week_if_windows_can_hold_it():
+    plan = make_plan(week(), Settings())
+    assert (plan.settings.season, plan.settings.window, plan.settings.batch_size) == (168, 336, 9)
+    assert plan.choices["season"].startswith("168 steps, 7 periods: ")
+    assert make_plan(week(weekend=1.0), Settings()).settings.season == 24
+    assert make_plan(week(), Settings(window=200)).settings.season == 24
+    assert make_plan(week(), Settings(season=24)).settings.window < 200
+    assert make_plan(week(), Settings(objective="elbo")).settings.window < 200
+
+
+@pytest.mark.parametrize("noise", [0.3, 4.0])
+def test_windows_grow_for_what_repeats_itself_only(noise):
+    rng, step = np.random.default_rng(2), np.arange(4000)
+    values = np.sin(2 * np.pi * step / 150)[:, None] + noise * rng.standard_normal((4000, 2))
+    plan = make_plan(SeriesSet.from_arrays([values]), Settings())
+    assert (plan.settings.window, plan.settings.season) == ((300, 150) if noise < 1 else (200, 0))
