@@ -4,8 +4,9 @@ A model that fits what it was trained on need not fit what came since, and may t
 the last season again. The data that are to be continued show it: forecast their last steps from those before, from up
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
-the model knows least of; where the errors left are larger than promised, the intervals get wider, and they swing with
-the season as those errors do.
+the model knows least of. The last value has a second say, at the steps that it knows best: there a model may take for
+noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, and they swing
+with the season as those errors do.
 """
 
 from typing import NamedTuple
@@ -81,12 +82,26 @@ class Continuations(NamedTuple):
         """
         return jnp.where(self.known, self.table[:, ahead % self.period] - mean, 0.0)
 
+    def added(
+        self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
+    ) -> Float[Array, "say time channel"]:
+        """What each say adds to a forecast: those of all ways far ahead, then that of the last value close by.
+
+        Args:
+            mean: the forecast.
+            ahead: steps from the origin, 0 for the first.
+            unknown: how little the model knows of a step, 0 to 1.
+        """
+        beyond = self.beyond(mean, ahead)
+        return jnp.concatenate([beyond * unknown, beyond[:1] * (1 - unknown) ** 2])
+
 
 class ForecastCheck(NamedTuple):
     """What the past of a series says of the forecasts of its future.
 
     Attributes:
-        shares: of each way to go on in the forecast of the steps that are known least; the rest is the model's.
+        shares: of each way to go on in the forecast of the steps that are known least, then of the last value in that
+            of the steps that are known best; the rest is the model's.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
             own, shrunk to that of all, which is shrunk to 1; not below 1.
         swing: of the ratio with the season, 1 on average; its parts are counted from ``start``.
@@ -95,7 +110,7 @@ class ForecastCheck(NamedTuple):
         start: the first step that is not known.
     """
 
-    shares: Float[Array, "way channel"]
+    shares: Float[Array, "say channel"]
     ratio: Float[Array, " channel"]
     swing: Float[Array, "part channel"]
     farthest: Float[Array, " channel"]
@@ -107,7 +122,7 @@ class ForecastCheck(NamedTuple):
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
         """Predictive moments, noise included, put right; those of steps before ``start`` mean nothing."""
         unknown, ahead = _unknown(variance, self.farthest), jnp.arange(len(mean)) - self.start
-        moved = mean + unknown * jnp.sum(self.shares[:, None] * self.ways.beyond(mean, ahead), axis=0)
+        moved = mean + jnp.sum(self.shares[:, None] * self.ways.added(mean, ahead, unknown), axis=0)
         return moved, variance * self.ratio * self.swing[part_at(ahead, self.ways.period)]
 
 
@@ -150,9 +165,9 @@ def forecast_check(
         within = (ahead < back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-        beyond = Continuations.of(values, seen, origin, period).beyond(mean, ahead) * unknown
+        added = Continuations.of(values, seen, origin, period).added(mean, ahead, unknown)
         season = {"period": period or 1, "first": origin - start}
-        return None, (Errors.of(truth - mean, variance, beyond, known & within, **season), farthest)
+        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest)
 
     errors, ends = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
@@ -167,13 +182,13 @@ def forecast_check(
 
 
 def _swing(
-    errors: Errors, shares: Float[Array, "way channel"], horizon: int, apart: Float[Array, ""]
+    errors: Errors, shares: Float[Array, "say channel"], horizon: int, apart: Float[Array, ""]
 ) -> Float[Array, "part channel"]:
     """How errors swing with the season.
 
     Args:
         errors: by origin and part of the season.
-        shares: of the ways.
+        shares: as in ``ForecastCheck``.
         horizon: steps of a forecast; all that one has in a part of the season count as one pass.
         apart: cycles looked back on for each origin, 1 at most: what was wrong once is no swing.
     """
@@ -206,7 +221,7 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "way channel"]:
+def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "say channel"]:
     """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
@@ -220,5 +235,20 @@ def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "way channe
     own = jnp.sum(each * errors.own, axis=0)
     own_of_all, square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    centre = best_shares(own_of_all, square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
-    return best_shares(own, square, linear, origins * whole, centre)
+    centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
+    return _far_then_near(own, square, linear, origins * whole, centre)
+
+
+def _far_then_near(
+    own: Float[Array, " channel"],
+    square: Float[Array, "say say channel"],
+    linear: Float[Array, "say channel"],
+    passes: Float[Array, "#channel"],
+    centre: Float[Array, "say #channel"],
+) -> Float[Array, "say channel"]:
+    """``best_shares`` of the ways far ahead, and, with these, of the last value close by."""
+    far = best_shares(own, square[:-1, :-1], linear[:-1], passes, centre[:-1])
+    left = own - 2 * jnp.sum(far * linear[:-1], axis=0) + jnp.einsum("vc,vwc,wc->c", far, square[:-1, :-1], far)
+    close = linear[-1:] - jnp.sum(far * square[-1, :-1], axis=0)
+    near = best_shares(left, square[-1:, -1:], close, passes, centre[-1:])
+    return jnp.concatenate([far, near])

@@ -130,8 +130,10 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     judged = _VALID_FRAMES if data.channel_shape else _VALID_STEPS
     enough = max(8, min(_VALID_WINDOWS, judged // sizes.window))
     valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
-    first = max(16, min(_START_WINDOWS, _START_STEPS // sizes.window))
-    start_windows = linear.draw(settings.seed, 1 << 30, min(first, linear.n_starts))
+    first = min(_START_WINDOWS, max(16, _START_STEPS // sizes.window), linear.n_starts)
+    if first > sizes.batch_size:
+        first -= first % sizes.batch_size  # equal batches of windows with the same gaps share their covariances
+    start_windows = linear.draw(settings.seed, 1 << 30, first)
     season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(

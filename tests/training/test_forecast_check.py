@@ -56,33 +56,44 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         truth = np.where(observed, np.asarray(values, float), np.nan)
         ways = _ways(truth[:origin], period, 10) - mean
         own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
-        gaps.append(ways * np.sqrt(variance / variance.max(axis=0)) / np.sqrt(variance))
+        unknown = np.sqrt(variance / variance.max(axis=0))
+        gaps.append(np.concatenate([ways * unknown, ways[:1] * (1 - unknown) ** 2]) / np.sqrt(variance))
     own, gaps = np.array(own), np.array(gaps)
     steps = ~np.isnan(own)
     asked = steps / steps.sum(axis=1, keepdims=True)
-    error, grid = np.nan_to_num(own), _simplex(gaps.shape[1])
+    error = np.nan_to_num(own)
+    far, near = slice(0, -1), slice(-1, None)
 
-    def left_by(shares, channels):
-        left = error[..., channels] - np.einsum("w,owtc->otc", shares, gaps[..., channels])
-        return np.sum(asked[..., channels] * left**2)
+    def rest(shares, says, channels, error):
+        return error[..., channels] - np.einsum("w,owtc->otc", shares, gaps[:, says][..., channels])
 
-    def loss(shares, channels, centre, least):
-        pulls = np.einsum("otc,owtc->w", asked[..., channels], gaps[..., channels] ** 2)
-        cost = (4 * pulls + 8 * np.minimum(pulls, least)) / 12
-        return left_by(shares, channels) + 4 / 8 * cost @ (shares - centre) ** 2
+    def loss(shares, says, channels, error, centre):
+        grid = _simplex(len(shares))
+        losses = [np.sum(asked[..., channels] * rest(other, says, channels, error) ** 2) for other in grid]
+        pulls = np.einsum("otc,owtc->w", asked[..., channels], gaps[:, says][..., channels] ** 2)
+        cost = (4 * pulls + 8 * np.minimum(pulls, min(losses))) / 12
+        pull = [4 / 8 * cost @ (other - centre) ** 2 for other in (*grid, shares)]
+        losses.append(np.sum(asked[..., channels] * rest(shares, says, channels, error) ** 2))
+        both = np.add(losses, pull)
+        return both[-1], both.min(), grid[np.argmin(both[:-1])]
 
-    least = min(left_by(shares, slice(None)) for shares in grid)
-    of_all = min(grid, key=lambda shares: loss(shares, slice(None), 0 * shares, least))
+    def best(says, error, centre):
+        return loss(centre, says, slice(None), error, centre)[2]
+
+    far_of_all = best(far, error, np.zeros(gaps.shape[1] - 1))
+    near_of_all = best(near, rest(far_of_all, far, slice(None), error), np.zeros(1))
     ratios = np.zeros((8, CHANNELS))
     for channel in range(CHANNELS):
         only = slice(channel, channel + 1)
         chosen = np.asarray(found.shares[:, channel], float)
-        least = min(left_by(shares, only) for shares in grid)
-        best = min(loss(shares, only, of_all, least) for shares in grid)
-        assert loss(chosen, only, of_all, least) == pytest.approx(best, rel=1e-3)
-        error_of, gap, asked_of = error[..., channel], gaps[..., channel], asked[..., channel]
-        rest = error_of - np.einsum("w,owt->ot", chosen, gap)
-        ratios[:, channel] = np.minimum(np.sum(asked_of * rest**2, axis=1), 9.0)
+        taken, least, _ = loss(chosen[far], far, only, error, far_of_all)
+        assert taken == pytest.approx(least, rel=1e-3)
+        beside = np.zeros_like(error)
+        beside[..., only] = rest(chosen[far], far, only, error)
+        taken, least, _ = loss(chosen[near], near, only, beside, near_of_all)
+        assert taken == pytest.approx(least, rel=1e-3)
+        left = error[..., channel] - np.einsum("w,owt->ot", chosen, gaps[..., channel])
+        ratios[:, channel] = np.minimum(np.sum(asked[..., channel] * left**2, axis=1), 9.0)
     of_all = max((4 + ratios.mean(axis=1).sum()) / 12, 1.0)
     assert of_all > 1
     expected = np.maximum((4 * of_all + ratios.sum(axis=0)) / 12, 1.0)
@@ -146,6 +157,15 @@ def test_a_season_that_the_model_does_not_know_comes_back_in_the_forecast(fitted
     assert np.abs(checked.mean - later).mean() < 0.5 * np.abs(plain.mean - later).mean()
     np.testing.assert_allclose(checked.quantiles[..., 0], checked.mean, atol=1e-4)
     np.testing.assert_allclose(checked.samples.mean(axis=0), checked.mean, atol=0.3 * checked.std.max())
+
+
+def test_what_has_come_to_stay_is_not_taken_for_noise_at_the_first_steps(fitted):
+    rng = np.random.default_rng(8)
+    walk = np.cumsum(0.3 * rng.standard_normal((6, 90, CHANNELS)), axis=1)  # the model knows waves in noise
+    series, later = SeriesSet.from_arrays(list(walk[:, :84])), walk[:, 84:]
+    checked, plain = (list(prediction.forecast(fitted, series, horizon=6, self_check=c)) for c in (None, False))
+    errors = [np.mean([np.abs(p.mean[0] - t[0]) for p, t in zip(a, later, strict=True)]) for a in (checked, plain)]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_a_model_that_is_right_keeps_its_forecasts(fitted):
@@ -213,9 +233,12 @@ def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
     seen = observed & (jnp.arange(60) < known)[:, None]
     found = forecast_check(fitted.model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
-    assert float(jnp.max(found.shares)) <= 0.2
-    mean, variance = found.corrected(*predicted(fitted.model, values, seen, inputs))
+    assert float(jnp.max(found.shares[:-1])) <= 0.21
+    plain = predicted(fitted.model, values, seen, inputs)
+    mean, variance = found.corrected(*plain)
     assert bool(jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(variance)))
+    away = jnp.max(jnp.abs(found.ways.beyond(plain[0], jnp.arange(60) - known)), axis=0)
+    assert bool(jnp.all(jnp.abs(mean - plain[0])[known:] <= 0.25 * away[known:] + 1e-6))
 
 
 def test_a_channel_never_seen_and_a_phase_never_seen():
