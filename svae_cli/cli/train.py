@@ -178,10 +178,11 @@ def command(
     run = training_run.Run(target=target, force=force, log=log, checkpoint_every=every, console=console, again=again)
     with open_data(data, reading, console) as series:
         run.check(data=data, validation=val, resume=resume)
+        computing.prepare(settings.precision)
         if resume:
             settings = run.resumed_settings(settings, explicit=_explicit(ctx))
-        computing.prepare(settings.precision)
-        act = run.describe if dry_run else partial(run.fit, resume=resume)
+            computing.prepare(settings.precision)
+        act = partial(run.describe if dry_run else run.fit, resume=resume)
         if val is None:
             act(series, None, settings)
         else:

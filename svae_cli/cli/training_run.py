@@ -95,7 +95,7 @@ class Run:
                 )
         return stored.changed(**{name: getattr(asked, name) for name in _EXTENDABLE if name in explicit})
 
-    def describe(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings) -> None:
+    def describe(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings, *, resume: bool) -> None:
         """Say what the data are, what is asked for and what would be chosen, without training.
 
         Raises:
@@ -111,15 +111,18 @@ class Run:
         )
         for text in found["warnings"]:
             self.console.warn(text)
+        from svae_cli.files.checkpoint import load_checkpoint
         from svae_cli.training.plan import make_plan
 
-        plan = make_plan(data, settings, valid=validation)
+        state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
+        plan = make_plan(data, settings, valid=validation) if state is None else state.plan
         for name, reason in plan.choices.items():
             self.console.say(f"{name}: {reason}")
         asked = {k: v for k, v in settings.to_json().items() if v != Settings().to_json()[k]}
         record = {"data": found, "settings": plan.settings.to_json(), "choices": plan.choices}
         self.console.result(
-            f"would train {self.target}" + (f" with {asked}" if asked else ""), {"output": str(self.target), **record}
+            f"would {'train' if state is None else 'go on with'} {self.target}" + (f" with {asked}" if asked else ""),
+            {"output": str(self.target), **record},
         )
 
     def fit(self, data: SeriesSet, validation: SeriesSet | None, settings: Settings, *, resume: bool) -> None:

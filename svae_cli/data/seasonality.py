@@ -11,10 +11,14 @@ from svae_cli.data.series import SeriesSet
 _LONGEST = 16384  # steps of a stretch that the spectrum is taken of
 _STRETCHES = 32
 _PEAK = 15.0  # times the local median
-_MULTIPLES = range(2, 9)  # of the longest period: the week of days
-_MUCH_BETTER = 0.7  # of the squared change over one period
+_MULTIPLES = range(1, 9)  # of a period: the week of days
+_MUCH_BETTER = 0.7  # of the squared change over a shorter one
+_BETTER = 0.9  # of that over one nearby, or another that is much better too
 _CYCLES = 6  # of a multiple, at least
-_CHANNELS = 64  # that are looked at for it
+_NEAR = 3  # steps to either side of where a coarse spectrum puts a period, at most
+_STILL = 1e-6  # variance of a channel that stands still
+_PAIRS = 100  # of values so far apart, of a channel that is to be compared
+_CHANNELS, _SERIES = 32, 8  # that are looked at for it
 
 
 def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: int = 3) -> tuple[float, ...]:
@@ -44,7 +48,7 @@ class Repetition(NamedTuple):
     """After how many steps series repeat themselves.
 
     Attributes:
-        steps: the longest period, or the multiple of it after which they do so much better, as hours of a week do.
+        steps: a period, or the multiple of one after which they do so much better, as hours of a week do.
         periods: how many of them that is.
         change: mean squared change over so many steps in units of the variance; 2 is none.
     """
@@ -54,38 +58,99 @@ class Repetition(NamedTuple):
     change: float
 
 
-def repetition(data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, longest: float) -> Repetition | None:
-    """After how many steps the series repeat themselves; None without a period.
+def repetition(
+    data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, usual: float, longest: float
+) -> Repetition | None:
+    """After how many steps the series repeat themselves; None without a period that is short enough.
+
+    That is the longest period up to ``usual`` steps, else that of the least change, unless another one or a multiple,
+    at least six of which are seen, does much better.
 
     Args:
-        data: the series; up to 32 of them and 64 channels are looked at.
+        data: the series; the 8 longest of them and 32 channels are looked at.
         scaler: change of units.
         periods: as ``detect_periods`` found them.
+        usual: longer periods are only for what is much better.
         longest: more than so many steps are left out.
     """
-    base = max(2, round(max(periods, default=0.0)))
-    if not periods or base > longest:
-        return None
     length = min(max(data.lengths), _LONGEST)
-    usable = [i for i, n in enumerate(data.lengths) if n >= length][:_STRETCHES]
-    chosen = np.unique(np.linspace(0, data.n_channels - 1, min(_CHANNELS, data.n_channels)).round().astype(int))
-    series = [scaler.to_model(data.read(i, 0, length).astype(np.float64))[:, chosen] for i in usable]
-    found = {base: _change(series, base)}
-    fit = [n * base for n in _MULTIPLES if n * base <= min(longest, length / _CYCLES)]
-    found |= {steps: _change(series, steps) for steps in fit}
-    best = min(found, key=found.__getitem__)
-    steps = best if found[best] < _MUCH_BETTER * found[base] else base
-    return Repetition(steps, steps // base, found[steps])
+    fits = [p for p in periods if max(2, round(p)) <= min(longest, length / 2)]
+    if not fits:
+        return None
+    found = _Changes.of(data, scaler)
+    base = max([p for p in fits if p <= usual], default=0.0)
+    first = max(2, round(base)) if base else min((found.least(p, 1, length) for p in fits), key=found.alone)
+    others = {}
+    for period in fits:
+        for n in _MULTIPLES:
+            if first < n * period < min(longest, length / _CYCLES):
+                others.setdefault(found.least(period, n, length), n)
+    best, times = first, 1
+    for steps, n in sorted(others.items()):
+        if found.relative(steps, first) < _MUCH_BETTER and found.relative(steps, best) < _BETTER:
+            best, times = steps, n
+    return Repetition(best, times, found.alone(best))
 
 
-def _change(series: list[Float[np.ndarray, "time channel"]], lag: int) -> float:
-    """Mean squared change over a lag, of a channel of unit variance; what is missing does not count."""
-    squares = np.concatenate([(values[lag:] - values[:-lag]) ** 2 for values in series])
-    known = ~np.isnan(squares)
-    counts = known.sum(axis=0)
-    if not counts.any():
-        return 2.0
-    return float(np.mean(np.where(known, squares, 0.0).sum(axis=0)[counts > 0] / counts[counts > 0]))
+class _Changes:
+    """Mean squared changes over lags, each computed once."""
+
+    def __init__(self, series: list[Float[np.ndarray, "time channel"]]):
+        self._series = series
+        self._known: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    @classmethod
+    def of(cls, data: SeriesSet, scaler: Scaler) -> "_Changes":
+        """Of the longest series, and of channels that move."""
+        chosen = np.unique(np.linspace(0, data.n_channels - 1, min(_CHANNELS, data.n_channels)).round().astype(int))
+        longest = np.argsort([-n for n in data.lengths], kind="stable")[:_SERIES]
+        read = (data.read(int(i), 0, min(data.lengths[i], _LONGEST)).astype(np.float64) for i in longest)
+        series = [scaler.to_model(values)[:, chosen] for values in read]
+        known = [~np.isnan(values) for values in series]
+        count = sum(k.sum(axis=0) for k in known)
+        sums = (
+            sum(np.where(k, v**power, 0.0).sum(axis=0) for k, v in zip(known, series, strict=True)) for power in (1, 2)
+        )
+        mean, square = (total / np.maximum(count, 1) for total in sums)
+        moving = square - mean**2 > _STILL
+        return cls([values[:, moving] for values in series])
+
+    def least(self, period: float, times: int, length: int) -> int:
+        """So many periods in whole steps, or a number nearby after which the change is less; a spectrum is coarse."""
+        middle, blur = times * period, int(np.clip(np.ceil(times * period**2 / (2 * length)), 0, _NEAR))
+        near = {max(2, round(middle) + shift) for shift in range(-blur, blur + 1)}
+        best, *others = sorted(near, key=lambda steps: abs(steps - middle))
+        for steps in others:
+            if self.relative(steps, best) < _BETTER:
+                best = steps
+        return best
+
+    def alone(self, lag: int) -> float:
+        """The mean over channels of which enough is known; 2, as of noise, without any."""
+        total, count = self._over(lag)
+        enough = count >= _PAIRS
+        return float(np.mean(total[enough] / count[enough])) if enough.any() else 2.0
+
+    def relative(self, lag: int, other: int) -> float:
+        """The change over one lag relative to another's, of channels of which enough is known of both; else 1."""
+        (total, count), (total_of_other, count_of_other) = self._over(lag), self._over(other)
+        enough = np.minimum(count, count_of_other) >= _PAIRS
+        if lag == other or not enough.any():
+            return 1.0
+        least = np.finfo(float).tiny
+        return float(
+            np.mean(total[enough] / count[enough])
+            / max(np.mean(total_of_other[enough] / count_of_other[enough]), least)
+        )
+
+    def _over(self, lag: int) -> tuple[np.ndarray, np.ndarray]:
+        """(sum, count) of squared changes by channel."""
+        if lag not in self._known:
+            squares = [(values[lag:] - values[:-lag]) ** 2 for values in self._series if len(values) > lag]
+            zero = np.zeros(self._series[0].shape[1])
+            total = sum((np.nansum(square, axis=0) for square in squares), zero)
+            self._known[lag] = total, sum(((~np.isnan(square)).sum(axis=0) for square in squares), zero)
+        return self._known[lag]
 
 
 def _power(values: np.ndarray, scaler: Scaler) -> Float[np.ndarray, " frequency"]:

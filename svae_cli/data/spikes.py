@@ -62,7 +62,8 @@ def spike_limits(data: SeriesSet) -> tuple[SpikeLimits, float]:
         limits.far[d] = limit if limit > 0 else np.inf
     far = _are_far(away, outside, limits)
     limits = limits._replace(by_chance=_by_chance(far[known.any(axis=1)]))
-    alone = known & ~_going_on(far, limits.by_chance)
+    ends = np.cumsum([len(stretch) for stretch in stretches])[:-1]
+    alone = known & ~np.concatenate([_going_on(part, limits.by_chance) for part in np.split(far, ends)])
     doubtful = np.flatnonzero(np.any(far & alone, axis=0))
     spread = _spreads_without(far[:, doubtful], [stretch[:, doubtful] for stretch in stretches])
     for d, between in zip(doubtful, spread.T, strict=True):
@@ -117,8 +118,9 @@ def _are_far(away: np.ndarray, outside: np.ndarray, limits: SpikeLimits) -> Bool
 
 def _going_on(far: Bool[np.ndarray, "time channel"], by_chance: int) -> Bool[np.ndarray, "time 1"]:
     """Steps at or beside those around which other channels, too, are far: more of them than accidents explain."""
-    around = sliding_window_view(np.pad(far, ((_SIDE, _SIDE), (0, 0))), 2 * _SIDE + 1, axis=0)
-    others = np.sum(around & ~far[:, :, None], axis=(1, 2))
+    padded, others = np.pad(far, ((_SIDE, _SIDE), (0, 0))), np.zeros(len(far), int)
+    for shift in range(2 * _SIDE + 1):
+        others += np.sum(padded[shift : shift + len(far)] & ~far, axis=1)
     many = far.any(axis=1) & (others > by_chance)
     return np.any(sliding_window_view(np.pad(many, _SIDE), 2 * _SIDE + 1), axis=1)[:, None]
 

@@ -21,6 +21,7 @@ from svae_cli.training.season_start import season_of
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
 _VALID_WINDOWS, _VALID_STEPS = 64, 12_800
+_USUAL_WINDOW = 200
 _LONGEST_WINDOW = 1344  # that is chosen to see two cycles of a season: weeks of quarters of an hour
 _SEEN_AGAIN = 1.5  # cycles of it that windows must have, where the data are cut into pieces shorter than two
 _REPEATS = 1.0  # change over a season, in units of the variance, below which it is worth a longer window
@@ -240,7 +241,7 @@ def _resolve_sizes(
     window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
-        usual = max(48, min(wish, 200))
+        usual = max(48, min(wish, _USUAL_WINDOW))
         two_cycles = 2 * (settings.season or (repeated.steps if repeated else 0))
         window = min(max(data.lengths), max(usual, two_cycles))
         why = (
@@ -253,8 +254,10 @@ def _resolve_sizes(
     batch = settings.batch_size
     if batch is None:
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
-        batch = int(np.clip(size // window, 8 if window <= 200 else 4, 64))
-        choices["batch_size"] = f"{batch} windows, about {size} steps" + ("" if complete else ", as the data have gaps")
+        batch = int(np.clip(size // window, 8 if window <= _USUAL_WINDOW or settings.window else 4, 64))
+        choices["batch_size"] = f"{batch} windows, about {batch * window} steps" + (
+            "" if complete else ", as the data have gaps"
+        )
     dim = settings.latent_dim
     steps = sum(data.lengths)
     if dim is None:
@@ -337,7 +340,8 @@ def _repetition(
     if settings.season is not None or not _may_remember(settings, data):
         return None
     window = settings.window or min(piece, _LONGEST_WINDOW)
-    found = repetition(data, scaler, periods, longest=min(window / _SEEN_AGAIN, _LONGEST_WINDOW / 2))
+    longest = min(window / _SEEN_AGAIN, _LONGEST_WINDOW / 2)
+    found = repetition(data, scaler, periods, usual=min(_USUAL_WINDOW, window) / 2, longest=longest)
     return found if found is not None and found.change < _REPEATS else None
 
 
@@ -357,15 +361,11 @@ def _resolve_season(
         return settings
     periods, repeated = seasons
     window = settings.window or 0
-    found = [round(p) for p in periods if 2 <= round(p) <= window / 2]
+    season, why = max((round(p) for p in periods if 2 <= round(p) <= window / 2), default=0), ""
     if repeated is not None and repeated.steps <= window / _SEEN_AGAIN:
-        found.append(repeated.steps)
-    if not found or not _predicts_by_itself(settings, data):
+        season, why = repeated.steps, f", {repeated.periods} periods" if repeated.periods > 1 else ""
+    if not season or not _predicts_by_itself(settings, data):
         return settings.changed(season=0)
-    season = max(found)
-    why = (
-        "" if repeated is None or repeated.periods == 1 or season != repeated.steps else f", {repeated.periods} periods"
-    )
     choices["season"] = f"{season} steps{why}: the same phase of other cycles has a say in long gaps and forecasts"
     return settings.changed(season=season)
 

@@ -30,28 +30,51 @@ def test_periods_are_found_and_noise_has_none():
     assert detect_periods(SeriesSet.from_arrays([walk]), Scaler.identity(2), longest=100) == ()
 
 
+def found_in(data: SeriesSet, periods: tuple[float, ...], longest: float = 400, usual: float = 100):
+    return repetition(data, Scaler.measure(data), periods, usual=usual, longest=longest)
+
+
 def test_days_that_differ_make_a_week():
     data = week()
-    scaler = Scaler.measure(data)
-    found = repetition(data, scaler, (24.0, 12.0), longest=400)
-    assert (found.steps, found.periods) == (168, 7)
-    assert found.change < 0.2
-    assert repetition(data, scaler, (24.0, 12.0), longest=100).steps == 24
-    assert repetition(data, scaler, (24.0, 12.0), longest=20) is None
-    assert repetition(data, scaler, (), longest=400) is None
-    assert repetition(week(weekend=1.0), scaler, (24.0,), longest=400)[:2] == (24, 1)
+    assert found_in(data, (24.0, 12.0))[:2] == (168, 7)
+    assert found_in(data, (24.0, 12.0)).change < 0.2
+    assert found_in(data, (24.0, 12.0), longest=100)[:2] == (24, 1)
+    assert found_in(data, (24.0, 12.0), longest=10) is None
+    assert found_in(data, ()) is None
+    assert found_in(week(weekend=1.0), (24.0,))[:2] == (24, 1)
     short = SeriesSet.from_arrays([data.read(0, 0, 5 * 168)])  # fewer than six weeks
-    assert repetition(short, scaler, (24.0,), longest=400).steps == 24
+    assert found_in(short, (24.0,)).steps == 24
 
 
-def test_change_over_a_period_needs_no_complete_data():
+def test_the_week_is_found_beside_a_slow_cycle_and_from_a_coarse_spectrum():
+    assert found_in(week(), (24.0, 2000.0)).steps == 168
+    for weeks in (8, 9, 10, 16):
+        data = week(168 * weeks)
+        periods = detect_periods(data, Scaler.measure(data), longest=42 * weeks)
+        assert found_in(data, periods).steps == 168
+    assert found_in(week(), (169.2, 24.0)).steps == 168
+    assert found_in(week(), (169.2,)).steps == 168
+
+
+def test_a_year_does_not_take_the_place_of_the_week():
+    rng, day = np.random.default_rng(5), np.arange(365 * 12)
+    values = np.where(day % 7 < 5, 1.0, -1.0) + 0.5 * np.sin(2 * np.pi * day / 365.25)
+    data = SeriesSet.from_arrays([values[:, None] + 0.2 * rng.standard_normal((len(day), 2))])
+    assert found_in(data, (7.0, 370.1, 3.5), longest=672).steps == 7
+
+
+def test_lags_are_compared_by_channels_that_are_known_at_both_and_move():
     values = week().read(0)
     values[np.random.default_rng(1).random(values.shape) < 0.3] = np.nan
-    values[:, 1] = np.nan
-    data = SeriesSet.from_arrays([values])
-    assert repetition(data, Scaler.measure(week()), (24.0,), longest=400).steps == 168
+    assert found_in(SeriesSet.from_arrays([values]), (24.0,)).steps == 168
+    rng, step = np.random.default_rng(2), np.arange(2688)
+    noisy = np.sin(2 * np.pi * step / 24) + 0.3 * rng.standard_normal(2688)
+    seldom = np.where(step % 168 < 5, np.sin(step / 500), np.nan)
+    assert found_in(SeriesSet.from_arrays([np.stack([noisy, seldom], axis=1)]), (24.0,)).steps == 24
+    still = np.stack([rng.standard_normal(2688), np.ones(2688)], axis=1)
+    assert found_in(SeriesSet.from_arrays([still]), (24.0,)).change > 1.5
     empty = SeriesSet.from_arrays([np.full((2000, 1), np.nan)])
-    assert repetition(empty, Scaler.identity(1), (24.0,), longest=400) == (24, 1, 2.0)
+    assert repetition(empty, Scaler.identity(1), (24.0,), usual=100, longest=400) == (24, 1, 2.0)
 
 
 def test_training_remembers_the_week_if_windows_can_hold_it():

@@ -165,7 +165,7 @@ def test_what_has_come_to_stay_is_not_taken_for_noise_at_the_first_steps(fitted)
     series, later = SeriesSet.from_arrays(list(walk[:, :84])), walk[:, 84:]
     checked, plain = (list(prediction.forecast(fitted, series, horizon=6, self_check=c)) for c in (None, False))
     errors = [np.mean([np.abs(p.mean[0] - t[0]) for p, t in zip(a, later, strict=True)]) for a in (checked, plain)]
-    assert errors[0] < 0.8 * errors[1]
+    assert errors[0] < 0.4 * errors[1]  # 0.5 by what the ways say far ahead
 
 
 def test_a_model_that_is_right_keeps_its_forecasts(fitted):
