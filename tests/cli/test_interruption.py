@@ -61,10 +61,13 @@ def test_resumption_refuses_what_would_not_be_the_same_training(svae, interrupte
         assert (found.returncode, said in found.stderr) == (code, True), found.stderr
     found = svae("train", "d.h5", "-o", "m.svae", cwd=interrupted)
     assert found.returncode == 6
+    found = svae("train", "d.h5", "-o", "m.svae", "--resume", "--dry-run", cwd=interrupted)
+    assert (found.returncode, found.stdout.split(" with ")[0].strip()) == (0, "would go on")
     with h5py.File(interrupted / "d.h5", "r+") as file:
         file["data"][0, 0, 0] = 9.0
-    found = svae("train", "d.h5", "-o", "m.svae", "--resume", cwd=interrupted)
-    assert (found.returncode, "not the data that the training was begun with" in found.stderr) == (3, True)
+    for more in ((), ("--dry-run",)):
+        found = svae("train", "d.h5", "-o", "m.svae", "--resume", *more, cwd=interrupted)
+        assert (found.returncode, "not the data that the training was begun with" in found.stderr) == (3, True)
     assert (interrupted / "m.svae.ckpt").read_bytes() == before
 
 
