@@ -132,7 +132,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     enough = max(8, min(_VALID_WINDOWS, judged // sizes.window))
     valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
     first = min(_START_WINDOWS, max(16, _START_STEPS // sizes.window), linear.n_starts)
-    if first > sizes.batch_size:
+    if sizes.window > _USUAL_WINDOW and first > sizes.batch_size:
         first -= first % sizes.batch_size  # equal batches of windows with the same gaps share their covariances
     start_windows = linear.draw(settings.seed, 1 << 30, first)
     season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
