@@ -23,6 +23,7 @@ CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
 
 _CYCLES = 3  # seasons in the mean of the last ones
+_NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 
 
 class Continuations(NamedTuple):
@@ -250,5 +251,5 @@ def _far_then_near(
     far = best_shares(own, square[:-1, :-1], linear[:-1], passes, centre[:-1])
     left = own - 2 * jnp.sum(far * linear[:-1], axis=0) + jnp.einsum("vc,vwc,wc->c", far, square[:-1, :-1], far)
     close = linear[-1:] - jnp.sum(far * square[-1, :-1], axis=0)
-    near = best_shares(left, square[-1:, -1:], close, passes, centre[-1:])
+    near = best_shares(left, square[-1:, -1:], close, passes * _NEAR, centre[-1:])
     return jnp.concatenate([far, near])

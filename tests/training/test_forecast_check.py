@@ -68,11 +68,12 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         return error[..., channels] - np.einsum("w,owtc->otc", shares, gaps[:, says][..., channels])
 
     def loss(shares, says, channels, error, centre):
+        passes = 8 if says == far else 8 / 3
         grid = _simplex(len(shares))
         losses = [np.sum(asked[..., channels] * rest(other, says, channels, error) ** 2) for other in grid]
         pulls = np.einsum("otc,owtc->w", asked[..., channels], gaps[:, says][..., channels] ** 2)
-        cost = (4 * pulls + 8 * np.minimum(pulls, min(losses))) / 12
-        pull = [4 / 8 * cost @ (other - centre) ** 2 for other in (*grid, shares)]
+        cost = (4 * pulls + passes * np.minimum(pulls, min(losses))) / (4 + passes)
+        pull = [4 / passes * cost @ (other - centre) ** 2 for other in (*grid, shares)]
         losses.append(np.sum(asked[..., channels] * rest(shares, says, channels, error) ** 2))
         both = np.add(losses, pull)
         return both[-1], both.min(), grid[np.argmin(both[:-1])]
