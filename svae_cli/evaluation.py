@@ -156,8 +156,8 @@ def evaluate(
 def _season(fitted: FittedModel, data: SeriesSet) -> int | None:
     longest = max(data.lengths)
     periods = detect_periods(data, fitted.scaler, longest=longest / 3)
-    if fitted.model.season is not None:
-        periods = (*periods, fitted.model.season.period)
+    if fitted.settings.season:
+        periods = (*periods, fitted.settings.season)
     chosen = np.argsort([-n for n in data.lengths], kind="stable")[:_SEASON_SERIES]
     return baselines.season_length([data.read(int(i)) for i in chosen], periods)
 

@@ -132,16 +132,19 @@ class _Changes:
         return float(np.mean(total[enough] / count[enough])) if enough.any() else 2.0
 
     def relative(self, lag: int, other: int) -> float:
-        """The change over one lag relative to another's, of channels of which enough is known of both; else 1."""
+        """The change over one lag relative to another's, of channels of which enough is known of both.
+
+        1 without any, and where the other is none: nothing repeats itself better than exactly.
+        """
         (total, count), (total_of_other, count_of_other) = self._over(lag), self._over(other)
         enough = np.minimum(count, count_of_other) >= _PAIRS
-        if lag == other or not enough.any():
+        if not enough.any():
             return 1.0
-        least = np.finfo(float).tiny
-        return float(
-            np.mean(total[enough] / count[enough])
-            / max(np.mean(total_of_other[enough] / count_of_other[enough]), least)
+        change, of_other = (
+            np.mean(total[enough] / count[enough]),
+            np.mean(total_of_other[enough] / count_of_other[enough]),
         )
+        return float(change / of_other) if of_other > _STILL else 1.0
 
     def _over(self, lag: int) -> tuple[np.ndarray, np.ndarray]:
         """(sum, count) of squared changes by channel."""

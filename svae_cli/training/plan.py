@@ -10,21 +10,18 @@ from svae_cli.config import Settings
 from svae_cli.data.gaps import hide
 from svae_cli.data.rank import signal_rank
 from svae_cli.data.scaler import Scaler
-from svae_cli.data.seasonality import Repetition, detect_periods, repetition
+from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
 from svae_cli.data.spikes import spike_limits, without_spikes
 from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
 from svae_cli.models.season import SeasonMemory
 from svae_cli.training.holding_out import hold_out
+from svae_cli.training.season_choice import USUAL_WINDOW, Seasons, predicts_by_itself, repetition_of, resolve_season
 from svae_cli.training.season_start import season_of
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
 _VALID_WINDOWS, _VALID_STEPS = 64, 12_800
-_USUAL_WINDOW = 200
-_LONGEST_WINDOW = 1344  # that is chosen to see two cycles of a season: weeks of quarters of an hour
-_SEEN_AGAIN = 1.5  # cycles of it that windows must have, where the data are cut into pieces shorter than two
-_REPEATS = 1.0  # change over a season, in units of the variance, below which it is worth a longer window
 _VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them takes most of a validation round
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
 _STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
@@ -123,18 +120,13 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     complete = _observed_share(train) > _COMPLETE
-    seasons = periods, _repetition(settings, data, start_scaler, periods, piece=max(train.lengths))
+    seasons = periods, repetition_of(settings, data, start_scaler, periods, piece=max(train.lengths))
     settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, seasons, choices, complete=complete)
     dtype = np.dtype(settings.precision)
     reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
     linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
-    judged = _VALID_FRAMES if data.channel_shape else _VALID_STEPS
-    enough = max(8, min(_VALID_WINDOWS, judged // sizes.window))
-    valid_windows = _enough(WindowReader(held, scaler, length=sizes.window, dtype=dtype).spread(enough), enough)
-    first = min(_START_WINDOWS, max(16, _START_STEPS // sizes.window), linear.n_starts)
-    if sizes.window > _USUAL_WINDOW and first > sizes.batch_size:
-        first -= first % sizes.batch_size  # equal batches of windows with the same gaps share their covariances
-    start_windows = linear.draw(settings.seed, 1 << 30, first)
+    valid_windows = _validation_windows(WindowReader(held, scaler, length=sizes.window, dtype=dtype))
+    start_windows = _start_windows(linear, settings.seed, sizes.batch_size)
     season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
     rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
@@ -154,6 +146,19 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
         fingerprint=fingerprint,
         data=train,
     )
+
+
+def _start_windows(reader: WindowReader, seed: int, batch: int) -> Batch:
+    count = min(_START_WINDOWS, max(16, _START_STEPS // reader.length), reader.n_starts)
+    if reader.length > USUAL_WINDOW and count > batch:
+        count -= count % batch  # equal batches of windows with the same gaps share their covariances
+    return reader.draw(seed, 1 << 30, count)
+
+
+def _validation_windows(reader: WindowReader) -> Batch:
+    judged = _VALID_FRAMES if reader.data.channel_shape else _VALID_STEPS
+    enough = max(8, min(_VALID_WINDOWS, judged // reader.length))
+    return _enough(reader.spread(enough), enough)
 
 
 def _enough(windows: Batch, enough: int) -> Batch:
@@ -231,7 +236,7 @@ def _resolve_sizes(
     settings: Settings,
     data: SeriesSet,
     scaler: Scaler,
-    seasons: tuple[tuple[float, ...], Repetition | None],
+    seasons: Seasons,
     choices: dict[str, str],
     *,
     complete: bool,
@@ -241,7 +246,7 @@ def _resolve_sizes(
     window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
-        usual = max(48, min(wish, _USUAL_WINDOW))
+        usual = max(48, min(wish, USUAL_WINDOW))
         two_cycles = 2 * (settings.season or (repeated.steps if repeated else 0))
         window = min(max(data.lengths), max(usual, two_cycles))
         why = (
@@ -254,7 +259,7 @@ def _resolve_sizes(
     batch = settings.batch_size
     if batch is None:
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
-        batch = int(np.clip(size // window, 8 if window <= _USUAL_WINDOW or settings.window else 4, 64))
+        batch = int(np.clip(size // window, 8 if window <= USUAL_WINDOW or settings.window else 4, 64))
         choices["batch_size"] = f"{batch} windows, about {batch * window} steps" + (
             "" if complete else ", as the data have gaps"
         )
@@ -274,7 +279,7 @@ def _resolve_sizes(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
     settings = _resolve_networks(settings, data, choices)
-    settings = _resolve_season(settings, data, seasons, choices)
+    settings = resolve_season(settings, data, seasons, choices)
     return _resolve_residual(settings, data, choices), sizes, periods
 
 
@@ -321,61 +326,12 @@ def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, st
     return settings
 
 
-def _predicts_by_itself(settings: Settings, data: SeriesSet) -> bool:
-    """Whether what is left of each channel can have a say in its prediction, beside the shared states."""
-    fits = settings.posterior == "svae" and settings.likelihood == "gaussian" and settings.objective == "predictive"
-    return fits and not data.channel_shape
-
-
-def _may_remember(settings: Settings, data: SeriesSet) -> bool:
-    """Whether a season can have a say, as far as is known before sizes are."""
-    gradient = settings.objective == "auto" and settings.prior_update == "gradient"
-    return _predicts_by_itself(settings.changed(objective="predictive") if gradient else settings, data)
-
-
-def _repetition(
-    settings: Settings, data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, piece: int
-) -> Repetition | None:
-    """After how many steps the series repeat themselves, if they do, and if windows may be long enough to see it."""
-    if settings.season is not None or not _may_remember(settings, data):
-        return None
-    window = settings.window or min(piece, _LONGEST_WINDOW)
-    longest = min(window / _SEEN_AGAIN, _LONGEST_WINDOW / 2)
-    found = repetition(data, scaler, periods, usual=min(_USUAL_WINDOW, window) / 2, longest=longest)
-    return found if found is not None and found.change < _REPEATS else None
-
-
-def _resolve_season(
-    settings: Settings,
-    data: SeriesSet,
-    seasons: tuple[tuple[float, ...], Repetition | None],
-    choices: dict[str, str],
-) -> Settings:
-    """The longest period of which a window sees most of two cycles, so that training can tell what it is worth."""
-    if settings.season and settings.season > (settings.window or 0) / 2:
-        raise UsageError(
-            f"--season is {settings.season}, but training windows have {settings.window} steps, less than two cycles",
-            hint=f"--window {2 * settings.season}, if the series are that long, or --season 0",
-        )
-    if settings.season is not None:
-        return settings
-    periods, repeated = seasons
-    window = settings.window or 0
-    season, why = max((round(p) for p in periods if 2 <= round(p) <= window / 2), default=0), ""
-    if repeated is not None and repeated.steps <= window / _SEEN_AGAIN:
-        season, why = repeated.steps, f", {repeated.periods} periods" if repeated.periods > 1 else ""
-    if not season or not _predicts_by_itself(settings, data):
-        return settings.changed(season=0)
-    choices["season"] = f"{season} steps{why}: the same phase of other cycles has a say in long gaps and forecasts"
-    return settings.changed(season=season)
-
-
 def _resolve_residual(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
     """Chains of their own where the shared states are too few to follow each channel."""
     if settings.residual_chains != "auto":
         return settings
     dim = settings.latent_dim or 1
-    if not _predicts_by_itself(settings, data) or dim >= 2 * data.n_channels:
+    if not predicts_by_itself(settings, data) or dim >= 2 * data.n_channels:
         return settings.changed(residual_chains="off")
     choices["residual_chains"] = f"on: {dim} states for {data.n_channels} channels, so what is left of each may last"
     return settings.changed(residual_chains="on")

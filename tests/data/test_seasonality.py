@@ -63,6 +63,11 @@ def test_a_year_does_not_take_the_place_of_the_week():
     assert found_in(data, (7.0, 370.1, 3.5), longest=672).steps == 7
 
 
+def test_what_repeats_itself_exactly_does_so_after_one_period():
+    waves = np.sin(2 * np.pi * np.arange(2000) / 24)[:, None] * [1.0, 2.0]
+    assert found_in(SeriesSet.from_arrays([waves]), (24.0,))[:2] == (24, 1)
+
+
 def test_lags_are_compared_by_channels_that_are_known_at_both_and_move():
     values = week().read(0)
     values[np.random.default_rng(1).random(values.shape) < 0.3] = np.nan
