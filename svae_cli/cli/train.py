@@ -179,7 +179,7 @@ def command(
     with open_data(data, reading, console) as series:
         run.check(data=data, validation=val, resume=resume)
         computing.prepare(settings.precision)
-        if resume:
+        if resume:  # reading a checkpoint takes jax, and only it knows the precision
             settings = run.resumed_settings(settings, explicit=_explicit(ctx))
             computing.prepare(settings.precision)
         act = partial(run.describe if dry_run else run.fit, resume=resume)
