@@ -39,6 +39,8 @@ class Settings:
             fewer than two states a channel.
         season: steps of the cycle whose earlier and later rounds are remembered, channel by channel, for long gaps and
             forecasts; 0 remembers none, None takes the longest period that stands out of the data's spectrum.
+        short_season: steps of a shorter cycle within the season, whose deviations from it are remembered; 0 remembers
+            none, None takes one that stands out where the season is long.
         stable: hold the dynamics' largest singular value at 1 or below.
         unit_roots: of continuous data, levels whose return to a mean cannot be told from none are random walks.
         window: steps in a training window; None chooses from the series' lengths.
@@ -82,6 +84,7 @@ class Settings:
     posterior: PosteriorKind = "svae"
     residual_chains: ResidualKind = "auto"
     season: int | None = None
+    short_season: int | None = None
     stable: bool = False
     unit_roots: bool = True
     window: int | None = None
@@ -126,6 +129,8 @@ class Settings:
             raise UsageError("convolutional networks need a width; --hidden is empty")
         if self.season is not None and (self.season < 0 or self.season == 1):
             raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
+        if self.short_season is not None and (self.short_season < 0 or self.short_season == 1):
+            raise UsageError(f"--short-season is {self.short_season}; expected 2 steps or more, or 0 for none")
         if not 0 <= self.mask_rate < 1:
             raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
         if not 0 < self.val_fraction < 1:

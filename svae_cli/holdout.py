@@ -155,7 +155,7 @@ def _without(data: SeriesSet, hidden: Sequence[np.ndarray]) -> SeriesSet:
     def fetch(index: int, start: int, stop: int) -> np.ndarray:
         return np.where(hidden[index][start:stop], np.nan, data.fetch(index, start, stop))
 
-    return replace(data, fetch=fetch)
+    return replace(data, fetch=fetch, uncut=None)
 
 
 def _ask_in_gaps(

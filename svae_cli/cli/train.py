@@ -67,6 +67,9 @@ class Fitting:
     season: Annotated[
         int | None, typer.Option("--season", metavar="STEPS", help="A cycle to remember; default found; 0 for none.")
     ] = None
+    short_season: Annotated[
+        int | None, typer.Option("--short-season", metavar="STEPS", help="A shorter one within it, as days of a week.")
+    ] = None
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
     unit_roots: Annotated[
         bool, typer.Option("--unit-roots/--no-unit-roots", help="Levels without a visible mean are random walks.")

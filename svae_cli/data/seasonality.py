@@ -14,6 +14,7 @@ _PEAK = 15.0  # times the local median
 _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
+_UNLIKE = 1.0  # change over a shorter one, in units of the variance, that is no help beside the season
 _CYCLES = 6  # of a multiple, at least
 _NEAR = 3  # steps to either side of where a coarse spectrum puts a period, at most
 _STILL = 1e-6  # variance of a channel that stands still
@@ -90,6 +91,24 @@ def repetition(
         if found.relative(steps, first) < _MUCH_BETTER and found.relative(steps, best) < _BETTER:
             best, times = steps, n
     return Repetition(best, times, found.alone(best))
+
+
+def shorter_cycle(data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, season: int) -> int:
+    """The period, at most half of a season, after which series change least, as days of weeks; 0 if there is none.
+
+    Args:
+        data: the series; the 8 longest of them and 32 channels are looked at.
+        scaler: change of units.
+        periods: as ``detect_periods`` found them.
+        season: steps of the season.
+    """
+    length = min(max(data.lengths), _LONGEST)
+    fits = [p for p in periods if 2 <= round(p) <= season / 2]
+    if not fits:
+        return 0
+    found = _Changes.of(data, scaler)
+    best = min((found.least(p, 1, length) for p in fits), key=found.alone)
+    return best if found.alone(best) < _UNLIKE else 0
 
 
 class _Changes:

@@ -52,6 +52,7 @@ class SeriesSet:
         layout: how the file held the series, so that results can be written likewise.
         time: the time grid, if the file has one.
         source: what to call the data in messages: a file name, without its folders.
+        uncut: of series that were cut out of others: those, and where in them each begins (index, first step).
     """
 
     keys: tuple[str, ...]
@@ -67,6 +68,7 @@ class SeriesSet:
     layout: Layout = "batch"
     time: TimeAxis | None = None
     source: str = "data"
+    uncut: "tuple[SeriesSet, tuple[tuple[int, int], ...]] | None" = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -84,6 +86,31 @@ class SeriesSet:
     def read(self, index: int, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "time channel"]:
         """Values of one series, NaN where missing; ``stop=None`` reads to the end."""
         return self.fetch(index, start, self.lengths[index] if stop is None else stop)
+
+    def read_around(self, index: int, start: int, stop: int) -> Float[np.ndarray, "time channel"]:
+        """Values of one series, which may go beyond its ends: NaN there, or what the series it was cut from has."""
+        if self.uncut is not None:
+            whole, places = self.uncut
+            index, first = places[index]
+            return whole.read_around(index, start + first, stop + first)
+        values = np.full((stop - start, self.n_channels), np.nan)
+        begin, end = max(start, 0), min(stop, self.lengths[index])
+        if begin < end:
+            values[begin - start : end - start] = self.read(index, begin, end)
+        return values
+
+    def in_memory(self, *, around: bool = False) -> "SeriesSet":
+        """The same series with all values read at once; with those ``around`` them, as far as they were cut out."""
+        if self.uncut is not None and around:
+            whole, places = self.uncut
+            held = whole.in_memory()
+            return replace(
+                self,
+                fetch=lambda i, start, stop: held.fetch(places[i][0], start + places[i][1], stop + places[i][1]),
+                uncut=(held, places),
+            )
+        values = [self.read(i) for i in range(len(self))]
+        return replace(self, fetch=lambda i, start, stop: values[i][start:stop], uncut=None)
 
     def read_inputs(self, index: int, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "time input"]:
         """Known inputs of one series; an array without columns if there are none."""
@@ -103,6 +130,7 @@ class SeriesSet:
             input_lengths=tuple(self.input_lengths[i] for i in chosen) if self.input_lengths else (),
             fetch=lambda i, start, stop: fetch(chosen[i], start, stop),
             fetch_inputs=None if fetch_inputs is None else lambda i, start, stop: fetch_inputs(chosen[i], start, stop),
+            uncut=None if self.uncut is None else (self.uncut[0], tuple(self.uncut[1][i] for i in chosen)),
         )
 
     def between(self, starts: Sequence[int], stops: Sequence[int]) -> "SeriesSet":
@@ -119,6 +147,7 @@ class SeriesSet:
             fetch_inputs=None
             if fetch_inputs is None
             else lambda i, start, stop: fetch_inputs(i, start + first[i], stop + first[i]),
+            uncut=(self, tuple(enumerate(first))),
         )
 
     @classmethod

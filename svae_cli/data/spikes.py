@@ -104,7 +104,7 @@ def without_spikes(data: SeriesSet, limits: SpikeLimits) -> SeriesSet:
         kept = np.where(spikes, np.nan, values)[start - first : stop - first]
         return kept.astype(np.result_type(values.dtype, np.float32))  # whole numbers have no NaN
 
-    return replace(data, fetch=read)
+    return replace(data, fetch=read, uncut=None)
 
 
 def _are_spikes(away: np.ndarray, outside: np.ndarray, limits: SpikeLimits) -> Bool[np.ndarray, "time channel"]:

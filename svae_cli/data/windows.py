@@ -22,19 +22,27 @@ class Batch:
         values: 0 where not observed.
         observed: True where there is a value.
         inputs: known inputs; no columns if there are none.
+        around: the windows with what lies before and after them in their series, NaN where there is nothing; no steps
+            if the model looks at windows alone.
         steps: number of real steps of each window, the rest is padding.
     """
 
     values: Float[np.ndarray, "window time channel"]
     observed: Bool[np.ndarray, "window time channel"]
     inputs: Float[np.ndarray, "window time input"]
+    around: Float[np.ndarray, "window longer channel"]
     steps: np.ndarray
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: slice) -> "Batch":
-        return Batch(self.values[rows], self.observed[rows], self.inputs[rows], self.steps[rows])
+        return Batch(*(a[rows] for a in self.arrays), steps=self.steps[rows])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(values, observed, inputs, around)."""
+        return self.values, self.observed, self.inputs, self.around
 
     @property
     def alike(self) -> bool:
@@ -50,22 +58,23 @@ class WindowReader:
         scaler: change of units.
         length: steps in a window; a shorter series is padded with missing values.
         dtype: of the arrays.
+        margin: steps before and after each window that are given with it; see ``Batch.around``.
+
+    Attributes:
+        in_memory: whether all values are held in memory.
     """
 
-    def __init__(self, data: SeriesSet, scaler: Scaler, *, length: int, dtype: np.dtype):
+    def __init__(self, data: SeriesSet, scaler: Scaler, *, length: int, dtype: np.dtype, margin: int = 0):
         self.data = data
         self.scaler = scaler
         self.length = length
+        self.margin = margin
         self.dtype = np.dtype(dtype)
-        size = sum(data.lengths) * data.n_channels * 8
-        self._held = [data.read(i) for i in range(len(data))] if size <= _IN_MEMORY else None
+        whole = data if data.uncut is None or not margin else data.uncut[0]
+        self.in_memory = sum(whole.lengths) * data.n_channels * 8 <= _IN_MEMORY
+        self._read = data.in_memory(around=margin > 0) if self.in_memory else data
         room = np.maximum(np.asarray(data.lengths) - length, 0) + 1
         self._ends = np.cumsum(room)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether all values are held in memory."""
-        return self._held is not None
 
     @property
     def n_starts(self) -> int:
@@ -100,14 +109,22 @@ class WindowReader:
         for row, (i, start) in enumerate(zip(series.tolist(), starts.tolist(), strict=True)):
             stop = min(start + self.length, self.data.lengths[i])
             steps[row] = stop - start
-            raw[row, : stop - start] = (
-                self.data.read(i, start, stop) if self._held is None else self._held[i][start:stop]
-            )
+            raw[row, : stop - start] = self._read.read(i, start, stop)
             if self.data.n_inputs:
                 inputs[row, : stop - start] = self.data.read_inputs(i, start, stop)
         observed = ~np.isnan(raw)
         values = np.where(observed, self.scaler.to_model(raw), 0.0).astype(self.dtype)
-        return Batch(values=values, observed=observed, inputs=inputs, steps=steps)
+        around = self._around(series, starts)
+        return Batch(values=values, observed=observed, inputs=inputs, steps=steps, around=around)
+
+    def _around(self, series: np.ndarray, starts: np.ndarray) -> Float[np.ndarray, "window longer channel"]:
+        if not self.margin:
+            return np.zeros((len(series), 0, self.data.n_channels), self.dtype)
+        ends = zip(
+            series.tolist(), (starts - self.margin).tolist(), (starts + self.length + self.margin).tolist(), strict=True
+        )
+        raw = np.stack([self._read.read_around(i, start, stop) for i, start, stop in ends])
+        return self.scaler.to_model(raw).astype(self.dtype)
 
 
 Made = TypeVar("Made")
@@ -149,5 +166,6 @@ def batches(batch: Batch, size: int) -> Iterator[Batch]:
                 observed=np.pad(piece.observed, [*pad, (0, 0), (0, 0)]),
                 inputs=np.pad(piece.inputs, [*pad, (0, 0), (0, 0)]),
                 steps=np.pad(piece.steps, pad),
+                around=np.pad(piece.around, [*pad, (0, 0), (0, 0)]),
             )
         yield piece

@@ -21,6 +21,7 @@ from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
 
 FORMAT = "svae-checkpoint-1"
+_CHOSEN = ("latent_dim", "window", "batch_size", "linear_steps", "season", "short_season")
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -56,6 +57,7 @@ def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
         file.attrs["fingerprint"] = state.plan.fingerprint
         file.attrs["given_validation"] = int(state.plan.split.get("kind") == "given")
         file.attrs["powers"] = json.dumps(_powers(state.plan))
+        file.attrs["chosen"] = json.dumps(_chosen(state.plan), sort_keys=True)
         file.attrs["stage"] = state.stage
         file.attrs["step"] = state.step
         file.attrs["best_score"] = state.best_score
@@ -110,7 +112,28 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
                 where=str(path),
                 hint="start anew with --force",
             )
+        _require_same(_json(safe.attribute(file, "chosen") or "{}", dict, str(path)), _chosen(plan), str(path))
         return _state(file, plan, str(path))
+
+
+def _require_same(before: dict[str, Any], now: dict[str, Any], where: str) -> None:
+    """Another version may choose other windows or seasons from the same data: its steps would not be those before."""
+    differing = [
+        f"{name.replace('_', '-')} {before.get(name, 'unknown')}, now {value}"
+        for name, value in now.items()
+        if before.get(name, "unknown") != value
+    ]
+    if differing:
+        raise ModelError(
+            f"the training was begun by an svae that chooses otherwise: {'; '.join(differing)}",
+            where=where,
+            hint="start anew with --force",
+        )
+
+
+def _chosen(plan: Plan) -> dict[str, Any]:
+    """What versions may choose differently from the same data and options."""
+    return {name: getattr(plan.settings, name) for name in _CHOSEN}
 
 
 def _powers(plan: Plan) -> list[float]:
@@ -135,6 +158,7 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
         posterior="svae",
         residual_chains="off",
         season=0,
+        short_season=0,
     )
     model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
     optimizer: Any = None

@@ -115,7 +115,9 @@ def full_model(
         some = jnp.full(n_channels, 0.5)
         chains = ResidualChains.of(some, some) if residual is None else residual
     if settings.season:
-        memory = SeasonMemory.unknown(n_channels, settings.season) if season is None else season
+        memory = season
+        if memory is None:
+            memory = SeasonMemory.unknown(n_channels, settings.season, settings.short_season or 0)
         memory = memory.in_units(mean, std) if settings.standardize == "none" else memory
     model = SVAE(
         dynamics=linear.dynamics,

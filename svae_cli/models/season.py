@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 CYCLES = 8
 """Cycles looked at to either side."""
 
+_BLOCK = 64  # steps
 _SLOWEST = 0.75  # a cycle's weight relative to the next nearer one, at most: the last one counts for little
 
 
@@ -27,11 +28,13 @@ class Remembered(NamedTuple):
         mean: their estimate; that of the values hereabouts alone where no other cycle was seen.
         weight: 1 for a value seen one period away, less for those farther away, added up.
         error: how much larger than usual the squared errors of such estimates are hereabouts, 1 where unknown.
+        within: the same with what the deviations of shorter cycles nearby add, if they are remembered.
     """
 
     mean: Float[Array, "time channel"]
     weight: Float[Array, "time channel"]
     error: Float[Array, "time channel"]
+    within: "Remembered | None" = None
 
 
 class SeasonMemory(eqx.Module):
@@ -39,6 +42,9 @@ class SeasonMemory(eqx.Module):
 
     Its error's variance is v, times (1 + few / weight) where few cycles were seen, times how much larger than usual
     the errors are hereabouts.
+
+    Of two cycles, one within the other as days are in weeks, the shorter one remembers what the longer one did not
+    foresee: that yesterday was warmer than such a day of the week is.
 
     Attributes:
         level: m, the channel's mean.
@@ -52,6 +58,7 @@ class SeasonMemory(eqx.Module):
         log_few: see above.
         log_doubt: number of values hereabouts that count as much as the channel's mean and usual error.
         period: steps of a cycle.
+        within: of the shorter cycle, of deviations from this one's estimates; None if there is none.
     """
 
     level: Float[Array, " channel"]
@@ -65,11 +72,12 @@ class SeasonMemory(eqx.Module):
     log_few: Float[Array, ""]
     log_doubt: Float[Array, ""]
     period: int = eqx.field(static=True)
+    within: "SeasonMemory | None" = None
 
     @property
     def reach(self) -> int:
         """Steps to either side that have a say."""
-        return 2 * CYCLES * self.period
+        return 2 * CYCLES * self.period + (0 if self.within is None else self.within.reach)
 
     def features(
         self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]
@@ -80,22 +88,52 @@ class SeasonMemory(eqx.Module):
             values: finite everywhere.
             observed: which of them count.
         """
-        steps = len(values)
         seen = observed.astype(values.dtype)
         known = jnp.where(observed, values - self.level[None, :], 0.0)
         decay = _SLOWEST * jax.nn.sigmoid(self.logit_decay)
-        total, weight = jnp.zeros_like(values), jnp.zeros_like(values)
-        for cycle in range(1, min(CYCLES, (steps - 1) // self.period) + 1):
-            far = cycle * self.period
-            near_first = decay ** (cycle - 1)
-            total += near_first * (_later(known, far) + _earlier(known, far))
-            weight += near_first * (_later(seen, far) + _earlier(seen, far))
+        total, weight = (over_cycles(a, decay, self.period) for a in (known, seen))
         around = self._around(known) / (self._around(seen) + jnp.exp(self.log_doubt))
         phase = jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), around)
         return self.level[None, :] + phase, self.level[None, :] + around, weight
 
-    def remember(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Remembered:
-        """What observed values say of each other and of hidden ones; see ``features``."""
+    def remember(
+        self,
+        values: Float[Array, "time channel"],
+        observed: Bool[Array, "time channel"],
+        around: Float[Array, "longer channel"] | None = None,
+    ) -> Remembered:
+        """What observed values say of each other and of hidden ones; see ``features``.
+
+        Args:
+            values: finite everywhere.
+            observed: which of them count.
+            around: the same steps with as many before as after them, NaN where unknown; no steps at all are no more
+                than ``values``. What it has of ``values`` themselves is not looked at.
+        """
+        if around is None or not len(around):
+            return self._remember(values, observed)
+        inside = slice((len(around) - len(values)) // 2, (len(around) + len(values)) // 2)
+        known = (~jnp.isnan(around)).at[inside].set(observed)
+        said = self._remember(jnp.where(known, around, 0.0).at[inside].set(values), known)
+        return jax.tree.map(lambda a: a[inside], said)
+
+    def _remember(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Remembered:
+        said = self._by_itself(values, observed)
+        if self.within is None:
+            return said
+        foreseen = self.foresees(said)
+        deviations = jnp.where(observed, values - said.mean, 0.0)
+        beside = self.within.remember(deviations, observed & foreseen)
+        weight = jnp.where(foreseen, beside.weight, 0.0)
+        return said._replace(within=beside._replace(mean=said.mean + beside.mean, weight=weight))
+
+    @staticmethod
+    def foresees(said: Remembered) -> Bool[Array, "time channel"]:
+        """Where deviations from what was said mean something: another cycle was seen there, or nowhere in a channel."""
+        known = said.weight > 0
+        return known | ~jnp.any(known, axis=0)[None, :]
+
+    def _by_itself(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Remembered:
         phase, around, weight = self.features(values, observed)
         level_share, share = (jax.nn.sigmoid(a)[None, :] for a in (self.logit_level_share, self.logit_share))
         base, swing = self.level[None, :] + level_share * (around - self.level[None, :]), phase - around
@@ -124,7 +162,10 @@ class SeasonMemory(eqx.Module):
         precision = self._certainty(remembered.weight) / (remembered.error * jnp.exp(self.log_variance)[None, :])
         trust = variance * precision
         gain = jnp.exp(self.log_gain)[None, :] * trust / (1 + trust)
-        return mean + gain * (remembered.mean - mean), variance / (1 + trust)
+        mean, variance = mean + gain * (remembered.mean - mean), variance / (1 + trust)
+        if self.within is None or remembered.within is None:
+            return mean, variance
+        return self.within.combine(mean, variance, remembered.within)
 
     def _certainty(self, weight: Array) -> Array:
         """1 / (1 + few / weight): 0 without any cycle."""
@@ -132,10 +173,11 @@ class SeasonMemory(eqx.Module):
 
     def _around(self, series: Array) -> Array:
         """Sums over the cycles to either side of each step."""
-        side = CYCLES * self.period
-        sums = jnp.concatenate([jnp.zeros_like(series[:1]), jnp.cumsum(series, axis=0)])
-        step = np.arange(len(series))
-        return sums[np.minimum(step + side + 1, len(series))] - sums[np.maximum(step - side, 0)]
+        steps = len(series)
+        side = min(CYCLES * self.period, steps - 1)
+        sums = prefix_sums(series)
+        last = jnp.broadcast_to(sums[-1:], (side, *series.shape[1:]))
+        return jnp.concatenate([sums[side + 1 :], last]) - _later(sums[:-1], side)
 
     @classmethod
     def of(
@@ -168,12 +210,23 @@ class SeasonMemory(eqx.Module):
         )
 
     @classmethod
-    def unknown(cls, n_channels: int, period: int) -> "SeasonMemory":
-        """A memory to be filled in, such as with a file's parameters."""
+    def unknown(cls, n_channels: int, period: int, within: int = 0) -> "SeasonMemory":
+        """A memory to be filled in, such as with a file's parameters.
+
+        Args:
+            n_channels: D.
+            period: steps of a cycle.
+            within: steps of a shorter one; 0 if there is none.
+        """
         half = np.full(n_channels, 0.5)
-        return cls.of(
+        memory = cls.of(
             level_share=half, share=half, swing=half, variance=half, decay=0.5, few=0.5, doubt=1.0, period=period
         )
+        return memory.with_within(cls.unknown(n_channels, within)) if within else memory
+
+    def with_within(self, within: "SeasonMemory | None") -> "SeasonMemory":
+        """The same memory with another one, or none, of deviations from its estimates."""
+        return eqx.tree_at(lambda m: m.within, self, within, is_leaf=lambda leaf: leaf is None)
 
     def astype(self, dtype: np.dtype) -> "SeasonMemory":
         """The same memory with parameters of another type."""
@@ -189,14 +242,43 @@ class SeasonMemory(eqx.Module):
             self.log_usual + square,
             self.log_variance + square,
         )
-        return eqx.tree_at(lambda m: (m.level, m.log_swing, m.log_usual, m.log_variance), self, moved)
+        memory = eqx.tree_at(lambda m: (m.level, m.log_swing, m.log_usual, m.log_variance), self, moved)
+        if memory.within is None:
+            return memory
+        return memory.with_within(memory.within.in_units(np.zeros_like(mean), std))  # deviations have no mean
+
+
+def over_cycles(series: Float[Array, "time channel"], decay: Array, period: int) -> Float[Array, "time channel"]:
+    """Sums of the values one, two, ... periods to either side; each cycle has ``decay`` times the weight of the nearer.
+
+    As one product of matrices: cycles are rows, and shifts of the series would each be a pass over memory.
+
+    Args:
+        series: 0 where unknown.
+        decay: above 0.
+        period: steps of a cycle.
+    """
+    steps, width = series.shape
+    cycles = -(-steps // period)
+    apart = np.abs(np.subtract.outer(np.arange(cycles), np.arange(cycles)))
+    weights = jnp.where(
+        (apart > 0) & (apart <= CYCLES), decay ** jnp.asarray(np.maximum(apart - 1, 0), decay.dtype), 0.0
+    )
+    rows = jnp.pad(series, ((0, cycles * period - steps), (0, 0))).reshape(cycles, period * width)
+    return (weights.astype(series.dtype) @ rows).reshape(cycles * period, width)[:steps]
+
+
+def prefix_sums(series: Float[Array, "time channel"]) -> Float[Array, "time_and_one channel"]:
+    """Sums of the first 0, 1, ... steps, as products with triangles: XLA's own take many passes over memory."""
+    steps, width = series.shape
+    blocks = -(-steps // _BLOCK)
+    rows = jnp.pad(series, ((0, blocks * _BLOCK - steps), (0, 0))).reshape(blocks, _BLOCK, width)
+    inside = jnp.einsum("ij,bjd->bid", jnp.tri(_BLOCK, dtype=series.dtype), rows)
+    before = jnp.tri(blocks, k=-1, dtype=series.dtype) @ inside[:, -1]
+    sums = (inside + before[:, None]).reshape(blocks * _BLOCK, width)[:steps]
+    return jnp.concatenate([jnp.zeros_like(series[:1]), sums])
 
 
 def _later(series: Array, steps: int) -> Array:
     """Moved to later times; zeros come in."""
-    return jnp.concatenate([jnp.zeros_like(series[:steps]), series[:-steps]])
-
-
-def _earlier(series: Array, steps: int) -> Array:
-    """Moved to earlier times; zeros come in."""
-    return jnp.concatenate([series[steps:], jnp.zeros_like(series[:steps])])
+    return jnp.concatenate([jnp.zeros_like(series[:steps]), series[: len(series) - steps]])

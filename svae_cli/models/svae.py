@@ -255,12 +255,20 @@ class SVAE(eqx.Module):
         values: Float[Array, "time channel"],
         observed: Bool[Array, "time channel"],
         predictor: tuple[Float[Array, "time channel"], Float[Array, "time channel"]],
+        around: Float[Array, "longer channel"] | None = None,
     ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
-        """The predictor's moments with all that a whole series says beside the shared states."""
+        """The predictor's moments with all that a whole series says beside the shared states.
+
+        Args:
+            values: finite everywhere.
+            observed: which of them count.
+            predictor: moments by the states alone.
+            around: of a window: what lies around it; see ``SeasonMemory.remember``.
+        """
         predictor = self.with_residual(values, observed, predictor)
         if self.season is None:
             return predictor
-        return self.with_season(predictor, self.season.remember(values, observed))
+        return self.with_season(predictor, self.season.remember(values, observed, around))
 
 
 def gaussian_noise(model: SVAE) -> Float[Array, " channel"]:

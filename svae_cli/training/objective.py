@@ -39,6 +39,7 @@ def hidden_log_density(
     inputs: Float[Array, "time input"],
     hidden: Bool[Array, "time channel"],
     key: Key[Array, ""],
+    around: Float[Array, "longer channel"] | None = None,
     *,
     samples: int = 2,
 ) -> Float[Array, ""]:
@@ -56,6 +57,7 @@ def hidden_log_density(
         inputs: known inputs.
         hidden: what recognition must not see.
         key: for the antithetic samples that a nonlinear decoder is averaged over.
+        around: what lies around the window; see ``SeasonMemory.remember``.
         samples: pairs of them.
     """
     posterior = model.posterior(values, observed & ~hidden, inputs)
@@ -68,7 +70,7 @@ def hidden_log_density(
     alone = model.with_residual(values, seen, model.predictor_moments(posterior, points))
     log_density = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), *alone)
     if model.season is not None:
-        informed = model.with_season(alone, model.season.remember(values, seen))
+        informed = model.with_season(alone, model.season.remember(values, seen, around))
         both = model.likelihood.predictive_log_prob(jnp.where(scored, values, 0.0), *informed)
         log_density = 0.5 * (log_density + both)
     return jnp.sum(jnp.where(scored, log_density, 0.0))

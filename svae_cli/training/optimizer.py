@@ -23,7 +23,7 @@ from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
 
 Objective = Callable[..., Array]
-"""(model, values, observed, inputs, hidden, key, step) of one window to nats, higher is better."""
+"""(model, values, observed, inputs, hidden, key, around, step) of one window to nats, higher is better."""
 
 Scored = Callable[[Array, Array], Array]
 """(observed, hidden) to the values that the objective is about."""
@@ -89,7 +89,7 @@ class Optimizer:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         batch, hidden, groups = self.drawn(step)
         leaves, structure = jax.tree.flatten((model, arrays))
-        data = (batch.values, batch.observed, batch.inputs, hidden, np.asarray(step))
+        data = (*batch.arrays, hidden, np.asarray(step))
         leaves, value = self._jitted(leaves, data, structure=structure, groups=groups)
         model, arrays = jax.tree.unflatten(structure, leaves)
         return model, arrays, float(value)
@@ -133,14 +133,15 @@ class Optimizer:
         model, arrays, value = self._update(model, arrays, *data, groups=groups)
         return jax.tree.leaves((model, arrays)), value
 
-    def _update(self, model, arrays, values, observed, inputs, hidden, step, groups):
+    def _update(self, model, arrays, values, observed, inputs, around, hidden, step, groups):
         key = jr.fold_in(jr.key(self._plan.settings.seed), step)
         parameters, rest = eqx.partition(model, self._trainable(model))
 
-        def of_window(parameters, values, observed, inputs, hidden, key):
-            return self._objective(eqx.combine(parameters, rest), values, observed, inputs, hidden, key, step)
+        def of_window(parameters, values, observed, inputs, hidden, key, around):
+            model = eqx.combine(parameters, rest)
+            return self._objective(model, values, observed, inputs, hidden, key, around, step)
 
-        windows = (values, observed, inputs, hidden, jr.split(key, len(values)))
+        windows = (values, observed, inputs, hidden, jr.split(key, len(values)), around)
         total, gradient = summed_gradients(of_window, parameters, *windows, groups=groups)
         count = jnp.maximum(jnp.sum(self._scored(observed, hidden)), 1)
         gradient = jax.tree.map(lambda g: -g / count, gradient)
@@ -154,7 +155,7 @@ class Optimizer:
 def linear_optimizer(plan: Plan) -> Optimizer:
     """Exact marginal likelihood of the linear-Gaussian model; recognition stays exact."""
 
-    def objective(model, values, observed, inputs, hidden, key, step):
+    def objective(model, values, observed, inputs, hidden, key, around, step):
         return log_evidence(model, values, observed, inputs)
 
     def trainable(model):
@@ -177,10 +178,10 @@ def masked_optimizer(plan: Plan) -> Stepping:
     settings = plan.settings
     by_gradient = settings.prior_update == "gradient"
 
-    def predictive(model, values, observed, inputs, hidden, key, step):
-        return hidden_log_density(model, values, observed, inputs, hidden, key)
+    def predictive(model, values, observed, inputs, hidden, key, around, step):
+        return hidden_log_density(model, values, observed, inputs, hidden, key, around)
 
-    def bound(model, values, observed, inputs, hidden, key, step):
+    def bound(model, values, observed, inputs, hidden, key, around, step):
         part = model.elbo(values, observed, hidden, inputs, key)
         weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
         return part.log_likelihood - weight * part.kl

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,21 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.data.spikes import spike_limits, without_spikes
 from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
-from svae_cli.models.season import SeasonMemory
+from svae_cli.models.season import CYCLES, SeasonMemory
 from svae_cli.training.holding_out import hold_out
-from svae_cli.training.season_choice import USUAL_WINDOW, Seasons, predicts_by_itself, repetition_of, resolve_season
+from svae_cli.training.season_choice import (
+    USUAL_WINDOW,
+    Seasons,
+    margin_of,
+    predicts_by_itself,
+    repetition_of,
+    resolve_seasons,
+    window_for,
+)
 from svae_cli.training.season_start import season_of
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
+_MEMORY_STRETCHES, _MEMORY_VALUES = 48, 1 << 20  # that the memory of a season is measured on, about
 _VALID_WINDOWS, _VALID_STEPS = 64, 12_800
 _VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them takes most of a validation round
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
@@ -119,33 +129,42 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     scaler = Scaler.identity(data.n_channels) if raw else start_scaler
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
-    complete = _observed_share(train) > _COMPLETE
-    seasons = periods, repetition_of(settings, data, start_scaler, periods, piece=max(train.lengths))
-    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, seasons, choices, complete=complete)
-    dtype = np.dtype(settings.precision)
-    reader = WindowReader(train, scaler, length=sizes.window, dtype=dtype)
-    linear = WindowReader(train, start_scaler, length=sizes.window, dtype=dtype)
-    valid_windows = _validation_windows(WindowReader(held, scaler, length=sizes.window, dtype=dtype))
+    seasons = periods, repetition_of(settings, data, start_scaler, periods)
+    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, seasons, choices)
+    settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
+    settings = _resolve_residual(settings, train, choices)
+    cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
+    linear = cut(train, start_scaler)
+    valid_windows = _validation_windows(cut(held, scaler))
     start_windows = _start_windows(linear, settings.seed, sizes.batch_size)
-    season = season_of(start_windows, period=settings.season, seed=settings.seed) if settings.season else None
-    rng = np.random.default_rng([settings.seed, 0x7A11D])
     return Plan(
         settings=settings,
         sizes=sizes,
         scaler=scaler,
         start_scaler=start_scaler,
-        windows=reader,
+        windows=cut(train, scaler),
         start_windows=start_windows,
         linear_windows=linear,
         valid=valid_windows,
-        valid_hidden=hide(valid_windows.observed, "mixed", 0.3, rng),
+        valid_hidden=hide(valid_windows.observed, "mixed", 0.3, np.random.default_rng([settings.seed, 0x7A11D])),
         periods=periods,
-        season=season,
+        season=_memory(settings, data, start_scaler),
         choices=choices,
         split=split,
         fingerprint=fingerprint,
         data=train,
     )
+
+
+def _memory(settings: Settings, data: SeriesSet, scaler: Scaler) -> SeasonMemory | None:
+    """From stretches as long as a memory reaches: windows of two cycles cannot tell how far to trust the third."""
+    if not settings.season:
+        return None
+    length = min(max(data.lengths), (2 * CYCLES + 1) * settings.season)
+    count = int(np.clip(_MEMORY_VALUES // (length * data.n_channels), 1, _MEMORY_STRETCHES))
+    reader = WindowReader(data, scaler, length=length, dtype=np.dtype(settings.precision))
+    stretches = reader.draw(settings.seed, (1 << 30) + 1, count)
+    return season_of(stretches, period=settings.season, within=settings.short_season or 0, seed=settings.seed)
 
 
 def _start_windows(reader: WindowReader, seed: int, batch: int) -> Batch:
@@ -165,7 +184,7 @@ def _enough(windows: Batch, enough: int) -> Batch:
     """Few windows are repeated, to be hidden in different ways: a score of few gaps would be a matter of luck."""
     times = max(1, enough // len(windows))
     rows = np.tile(np.arange(len(windows)), times)
-    return Batch(windows.values[rows], windows.observed[rows], windows.inputs[rows], windows.steps[rows])
+    return Batch(*(a[rows] for a in windows.arrays), steps=windows.steps[rows])
 
 
 def _resolve_spikes(
@@ -238,16 +257,13 @@ def _resolve_sizes(
     scaler: Scaler,
     seasons: Seasons,
     choices: dict[str, str],
-    *,
-    complete: bool,
 ) -> tuple[Settings, Sizes, tuple[float, ...]]:
     """Window, batch, latent dimension, steps, objective, networks; and the periods that fit the window."""
-    periods, repeated = seasons
-    window = settings.window
+    periods, window = seasons[0], settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
         usual = max(48, min(wish, USUAL_WINDOW))
-        two_cycles = 2 * (settings.season or (repeated.steps if repeated else 0))
+        two_cycles = window_for(settings, seasons)
         window = min(max(data.lengths), max(usual, two_cycles))
         why = (
             f"up to 4 of the longest period, {max(periods):.4g}" if periods else f"series of {max(data.lengths)} steps"
@@ -258,6 +274,7 @@ def _resolve_sizes(
         choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"
     batch = settings.batch_size
     if batch is None:
+        complete = _observed_share(data) > _COMPLETE
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
         batch = int(np.clip(size // window, 8 if window <= USUAL_WINDOW or settings.window else 4, 64))
         choices["batch_size"] = f"{batch} windows, about {batch * window} steps" + (
@@ -279,8 +296,7 @@ def _resolve_sizes(
         window=window, batch_size=batch, latent_dim=dim, epochs=epochs, linear_steps=linear_steps
     )
     settings = _resolve_networks(settings, data, choices)
-    settings = resolve_season(settings, data, seasons, choices)
-    return _resolve_residual(settings, data, choices), sizes, periods
+    return settings, sizes, periods
 
 
 def _latent_dim(data: SeriesSet, periods: tuple[float, ...], scaler: Scaler, *, counts: bool) -> tuple[int, str]:

@@ -27,15 +27,25 @@ _SHARES = (0.02, 0.98)
 _LEAST_VARIANCE = 1e-3
 
 
-def season_of(windows: Batch, *, period: int, seed: int) -> SeasonMemory:
+def season_of(windows: Batch, *, period: int, within: int, seed: int) -> SeasonMemory:
     """The memory of the smallest error by itself: least squares of hidden values on what other cycles say of them.
 
     Args:
-        windows: training windows in standardised units.
+        windows: stretches of training data in standardised units, as long as the memory reaches if they can be.
         period: steps of a cycle.
+        within: steps of a shorter one whose deviations from that are remembered; 0 if there is none.
         seed: of what is hidden of them.
     """
-    values, observed, _, hidden = _some(windows, seed)
+    (values, observed, _, _), hidden = windows.arrays, _hidden(windows, seed)
+    memory = _of_least_error(values, observed, hidden, period)
+    if not within:
+        return memory
+    said, foreseen = map(np.asarray, _estimates(memory, jnp.asarray(values), jnp.asarray(observed & ~hidden)))
+    deviations = np.where(observed, values - said, 0.0).astype(values.dtype)
+    return memory.with_within(_of_least_error(deviations, observed & foreseen, hidden, within))
+
+
+def _of_least_error(values: np.ndarray, observed: np.ndarray, hidden: np.ndarray, period: int) -> SeasonMemory:
     found = [_regression(values, observed, hidden, decay, period) for decay in _DECAY]
     return min(found, key=lambda memory: float(jnp.mean(memory.log_variance)))
 
@@ -52,19 +62,23 @@ def season_start(linear: SVAE, memory: SeasonMemory, windows: Batch, *, seed: in
         windows: training windows in the same units.
         seed: of what is hidden of them.
     """
-    values, observed, inputs, hidden = _some(windows, seed)
-    grid = np.log(np.array(list(product(_TRUST, _GAIN))))
-    arrays = tuple(map(jnp.asarray, (values, observed, inputs, hidden)))
-    scores = np.asarray(_scores(linear, memory, arrays, jnp.asarray(grid, values.dtype)), np.float64)
-    pooled = scores.sum(axis=1, keepdims=True) / max(1, np.sum(hidden & observed))
-    return _trusting(memory, jnp.asarray(grid[np.argmax(scores + _AS_IF * pooled, axis=0)], values.dtype))
-
-
-def _some(windows: Batch, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(values, observed, inputs, hidden) of a few windows."""
     few = windows[slice(0, _WINDOWS)]
-    hidden = hide(few.observed, "mixed", 0.4, np.random.default_rng([seed, 0x5EA50]))
-    return few.values, few.observed, few.inputs, hidden
+    arrays = tuple(map(jnp.asarray, (*few.arrays, _hidden(few, seed))))
+    alone = _trusted(linear, memory.with_within(None), arrays)
+    return alone if memory.within is None else _trusted(linear, alone.with_within(memory.within), arrays)
+
+
+def _trusted(linear: SVAE, memory: SeasonMemory, arrays: tuple[Array, ...]) -> SeasonMemory:
+    """The best of a grid, of the shortest cycle's trust."""
+    observed, hidden = arrays[1], arrays[-1]
+    grid = np.log(np.array(list(product(_TRUST, _GAIN))))
+    scores = np.asarray(_scores(linear, memory, arrays, jnp.asarray(grid, arrays[0].dtype)), np.float64)
+    pooled = scores.sum(axis=1, keepdims=True) / max(1, int(jnp.sum(hidden & observed)))
+    return _trusting(memory, jnp.asarray(grid[np.argmax(scores + _AS_IF * pooled, axis=0)], arrays[0].dtype))
+
+
+def _hidden(windows: Batch, seed: int) -> np.ndarray:
+    return hide(windows.observed, "mixed", 0.4, np.random.default_rng([seed, 0x5EA50]))
 
 
 def _regression(
@@ -98,8 +112,16 @@ def _features(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Arr
     return jax.vmap(memory.features)(values, observed)
 
 
+@compiled
+def _estimates(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Array, Array]:
+    said = jax.vmap(memory.remember)(values, observed)
+    return said.mean, jax.vmap(memory.foresees)(said)
+
+
 def _trusting(memory: SeasonMemory, choice: Array) -> SeasonMemory:
-    """With log factors (channel or 1, 2) of the variance and of the gain."""
+    """With log factors (channel or 1, 2) of the variance and of the gain, of the shortest cycle."""
+    if memory.within is not None:
+        return memory.with_within(_trusting(memory.within, choice))
     changed = (memory.log_variance + choice[:, 0], memory.log_gain + choice[:, 1])
     return eqx.tree_at(lambda m: (m.log_variance, m.log_gain), memory, changed)
 
@@ -111,10 +133,10 @@ def _scores(
     """Log predictive density of the hidden values, summed."""
     noise = jnp.exp(gaussian_noise(linear))[None, :]
 
-    def estimates(v: Array, o: Array, u: Array, h: Array) -> tuple[tuple[Array, Array], Remembered]:
+    def estimates(v: Array, o: Array, u: Array, around: Array, h: Array) -> tuple[tuple[Array, Array], Remembered]:
         seen = o & ~h
         alone = linear.with_residual(v, seen, linear.predictor_moments(linear.posterior(v, seen, u)))
-        return alone, memory.remember(v, seen)
+        return alone, memory.remember(v, seen, around)
 
     both = jax.vmap(estimates)(*windows)
 
@@ -126,7 +148,7 @@ def _scores(
             density = linear.likelihood.predictive_log_prob(jnp.where(o, v, 0.0), centre, total - noise)
             return jnp.where(h & o, density, 0.0)
 
-        values, observed, _, hidden = windows
+        values, observed, _, _, hidden = windows
         return jnp.sum(jnp.asarray(jax.vmap(window)(values, observed, hidden, *both)), axis=(0, 1))
 
     return jnp.asarray(jax.lax.map(one, grid))

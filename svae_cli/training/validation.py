@@ -64,23 +64,23 @@ def _by_window(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int)
         mask = np.zeros_like(piece.observed)
         part = hidden[at * batch_size : (at + 1) * batch_size]
         mask[: len(part)] = part
-        sums = _sums(model, *map(jnp.asarray, (piece.values, piece.observed, piece.inputs, mask)))
+        sums = _sums(model, *map(jnp.asarray, (*piece.arrays, mask)))
         rows.append(np.asarray(sums, np.float64)[: len(part)])
     return np.concatenate(rows)
 
 
 @compiled
-def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
-    return batched(_window_sums, model, values, observed, inputs, hidden, groups=0)
+def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, around: Array, hidden: Array) -> Array:
+    return batched(_window_sums, model, values, observed, inputs, around, hidden, groups=0)
 
 
-def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array) -> Array:
+def _window_sums(model: SVAE, values: Array, observed: Array, inputs: Array, around: Array, hidden: Array) -> Array:
     """Bound and score with some values hidden, values inside their interval; numbers of observed and scored values."""
     found = model.infer(values, observed & ~hidden, inputs)
     predictor = model.predictor_moments(found.posterior)
     seen = jnp.where(observed, values, 0.0)
     log_likelihood = jnp.where(observed, model.likelihood.expected_log_prob(seen, *predictor), 0.0)
-    predictor = model.informed(values, observed & ~hidden, predictor)
+    predictor = model.informed(values, observed & ~hidden, predictor, around)
     mean, variance = model.likelihood.predictive_moments(*predictor)
     deviation = jnp.sqrt(variance)
     scored = hidden & observed

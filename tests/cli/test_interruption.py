@@ -1,5 +1,6 @@
 """Training loses nothing: signals, kills, resumption, refusals to resume something else."""
 
+import json
 import os
 import shutil
 import signal
@@ -63,6 +64,12 @@ def test_resumption_refuses_what_would_not_be_the_same_training(svae, interrupte
     assert found.returncode == 6
     found = svae("train", "d.h5", "-o", "m.svae", "--resume", "--dry-run", cwd=interrupted)
     assert (found.returncode, found.stdout.split(" with ")[0].strip()) == (0, "would go on")
+    with h5py.File(interrupted / "m.svae.ckpt", "r+") as file:
+        chosen = json.loads(file.attrs["chosen"])
+        file.attrs["chosen"] = json.dumps(chosen | {"window": 7})
+    found = svae("train", "d.h5", "-o", "m.svae", "--resume", cwd=interrupted)
+    assert (found.returncode, "begun by an svae that chooses otherwise: window 7, now " in found.stderr) == (4, True)
+    (interrupted / "m.svae.ckpt").write_bytes(before)
     with h5py.File(interrupted / "d.h5", "r+") as file:
         file["data"][0, 0, 0] = 9.0
     for more in ((), ("--dry-run",)):

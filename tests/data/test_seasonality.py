@@ -5,8 +5,9 @@ import pytest
 
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
-from svae_cli.data.seasonality import detect_periods, repetition
+from svae_cli.data.seasonality import detect_periods, repetition, shorter_cycle
 from svae_cli.data.series import SeriesSet
+from svae_cli.errors import UsageError
 from svae_cli.training.plan import make_plan
 
 
@@ -82,14 +83,34 @@ def test_lags_are_compared_by_channels_that_are_known_at_both_and_move():
     assert repetition(empty, Scaler.identity(1), (24.0,), usual=100, longest=400) == (24, 1, 2.0)
 
 
-def test_training_remembers_the_week_if_windows_can_hold_it():
+def test_training_looks_around_its_windows_for_the_week():
     plan = make_plan(week(), Settings())
-    assert (plan.settings.season, plan.settings.window, plan.settings.batch_size) == (168, 336, 9)
+    assert (plan.settings.season, plan.settings.short_season, plan.settings.window) == (168, 24, 96)
     assert plan.choices["season"].startswith("168 steps, 7 periods: ")
-    assert make_plan(week(weekend=1.0), Settings()).settings.season == 24
-    assert make_plan(week(), Settings(window=200)).settings.season == 24
-    assert make_plan(week(), Settings(season=24)).settings.window < 200
-    assert make_plan(week(), Settings(objective="elbo")).settings.window < 200
+    assert plan.choices["short_season"].startswith("24 steps: ")
+    assert plan.windows.margin == plan.linear_windows.margin == 3 * 168
+    assert plan.valid.around.shape[1] == 96 + 6 * 168
+    alike = make_plan(week(weekend=1.0), Settings())
+    assert (alike.settings.season, alike.settings.short_season, alike.windows.margin) == (24, 0, 0)
+    assert make_plan(week(), Settings(season=24)).settings.season == 24
+    assert make_plan(week(), Settings(objective="elbo")).settings.season == 0
+    seen = make_plan(week(), Settings(window=400))
+    assert (seen.settings.season, seen.windows.margin) == (168, 0)
+
+
+def test_a_shorter_season_is_the_one_that_changes_least_or_what_was_asked_for():
+    data = week()
+    scaler = Scaler.measure(data)
+    assert shorter_cycle(data, scaler, (12.0, 24.0, 84.0), season=168) == 24
+    assert shorter_cycle(data, scaler, (100.0,), season=168) == 0
+    noise = SeriesSet.from_arrays([np.random.default_rng(0).standard_normal((2000, 1))])
+    assert shorter_cycle(noise, Scaler.measure(noise), (24.0,), season=168) == 0
+    assert make_plan(data, Settings(season=168, short_season=12)).settings.short_season == 12
+    assert make_plan(data, Settings(short_season=0)).season.within is None
+    with pytest.raises(UsageError, match="--short-season is 90, but the season has 168 steps"):
+        make_plan(data, Settings(short_season=90))
+    with pytest.raises(UsageError, match="--short-season is 1; expected 2"):
+        Settings(short_season=1)
 
 
 @pytest.mark.parametrize("noise", [0.3, 4.0])
@@ -98,3 +119,10 @@ def test_windows_grow_for_what_repeats_itself_only(noise):
     values = np.sin(2 * np.pi * step / 150)[:, None] + noise * rng.standard_normal((4000, 2))
     plan = make_plan(SeriesSet.from_arrays([values]), Settings())
     assert (plan.settings.window, plan.settings.season) == ((300, 150) if noise < 1 else (200, 0))
+
+
+def test_windows_do_not_grow_for_long_seasons():
+    rng, step = np.random.default_rng(2), np.arange(6000)
+    values = np.sin(2 * np.pi * step / 600)[:, None] ** 5 + 0.1 * rng.standard_normal((6000, 2))
+    plan = make_plan(SeriesSet.from_arrays([values]), Settings())
+    assert (plan.settings.window, plan.settings.season, plan.windows.margin) == (200, 600, 1800)

@@ -165,7 +165,7 @@ class Still:
 
 def test_steps_on_the_same_batch_climb_to_where_em_of_the_dynamics_ends():
     values = turned_series(24, 30)
-    batch = Batch(values, np.ones(values.shape, bool), np.zeros((24, 30, 0)), np.full(24, 30))
+    batch = Batch(values, np.ones(values.shape, bool), np.zeros((24, 30, 0)), values[:, :0], np.full(24, 30))
     none_hidden = np.zeros(values.shape, bool)
     evidence = jax.jit(
         lambda m: jnp.sum(jax.vmap(log_evidence, (None, 0, 0, 0))(m, values, batch.observed, batch.inputs))
