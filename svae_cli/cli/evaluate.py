@@ -29,6 +29,10 @@ def command(
         str, typer.Option("--pattern", metavar="P,P", help="point, block, channel, tail.", show_default=True)
     ] = "point,block",
     mask_rate: Annotated[float, typer.Option("--mask-rate", help="Share of values hidden.", show_default=True)] = 0.2,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", min=1, metavar="STEPS", help="Gaps in each so many steps; default as in training."),
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Drawings of each pattern.")] = 1,
     horizon: Annotated[int | None, typer.Option("--horizon", "-H", min=1, help="Steps of a forecast.")] = None,
     origins: Annotated[int, typer.Option("--origins", min=1, help="Forecasts of each series.", show_default=True)] = 10,
@@ -63,6 +67,7 @@ def command(
             task=task,
             patterns=tuple(pattern.split(",")),  # pyright: ignore[reportArgumentType]  (checked where used)
             mask_rate=mask_rate,
+            window=window,
             repeats=repeats,
             horizon=horizon,
             origins=origins,

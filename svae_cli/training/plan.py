@@ -20,12 +20,10 @@ from svae_cli.models.season import CYCLES, SeasonMemory
 from svae_cli.training.holding_out import hold_out
 from svae_cli.training.season_choice import (
     USUAL_WINDOW,
-    Seasons,
     margin_of,
     predicts_by_itself,
     repetition_of,
     resolve_seasons,
-    window_for,
 )
 from svae_cli.training.season_start import season_of
 
@@ -130,7 +128,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     seasons = periods, repetition_of(settings, data, start_scaler, periods)
-    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, seasons, choices)
+    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices)
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
     settings = _resolve_residual(settings, train, choices)
     cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
@@ -255,20 +253,18 @@ def _resolve_sizes(
     settings: Settings,
     data: SeriesSet,
     scaler: Scaler,
-    seasons: Seasons,
+    periods: tuple[float, ...],
     choices: dict[str, str],
 ) -> tuple[Settings, Sizes, tuple[float, ...]]:
     """Window, batch, latent dimension, steps, objective, networks; and the periods that fit the window."""
-    periods, window = seasons[0], settings.window
+    window = settings.window
     if window is None:
         wish = int(4 * max(periods)) if periods else 100
-        usual = max(48, min(wish, USUAL_WINDOW))
-        two_cycles = window_for(settings, seasons)
-        window = min(max(data.lengths), max(usual, two_cycles))
+        window = min(max(data.lengths), max(48, min(wish, USUAL_WINDOW)))
         why = (
             f"up to 4 of the longest period, {max(periods):.4g}" if periods else f"series of {max(data.lengths)} steps"
         )
-        choices["window"] = f"{window} steps: " + ("two cycles of the season" if two_cycles > usual else why)
+        choices["window"] = f"{window} steps: {why}"
     periods = tuple(p for p in periods if p <= window / 1.5)
     if periods:
         choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"

@@ -7,9 +7,8 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
 
 USUAL_WINDOW = 200
-"""Steps of a training window, at most, unless a season needs more."""
+"""Steps of a training window, at most, unless more are asked for."""
 
-_LONGEST_IN_WINDOW = 200  # steps of a period that windows grow for, to see two cycles of it
 _LONGEST = 1440  # of a season, as minutes of a day: answers look 16 cycles to either side
 _CYCLES_AROUND = 3  # that training looks at before and after its windows, of longer seasons
 _REPEATS = 1.5  # change over a season, in units of the variance, below which it is worth looking so far
@@ -39,15 +38,6 @@ def repetition_of(settings: Settings, data: SeriesSet, scaler: Scaler, periods: 
     usual = min(USUAL_WINDOW, settings.window or max(data.lengths)) / 2
     found = repetition(data, scaler, periods, usual=usual, longest=_LONGEST)
     return found if found is not None and (found.steps <= usual or found.change < _REPEATS) else None
-
-
-def window_for(settings: Settings, seasons: Seasons) -> int:
-    """Steps that windows should have at least, to see two cycles of a season of which they can."""
-    repeated = seasons[1]
-    if settings.season is not None:
-        return 2 * settings.season if settings.season <= USUAL_WINDOW / 2 else 0
-    within = repeated is not None and repeated.periods == 1 and repeated.steps <= _LONGEST_IN_WINDOW
-    return 2 * repeated.steps if repeated is not None and within else 0
 
 
 def margin_of(settings: Settings) -> int:

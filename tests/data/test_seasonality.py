@@ -114,11 +114,11 @@ def test_a_shorter_season_is_the_one_that_changes_least_or_what_was_asked_for():
 
 
 @pytest.mark.parametrize("noise", [0.3, 4.0])
-def test_windows_grow_for_what_repeats_itself_only(noise):
+def test_what_repeats_itself_only_is_a_season(noise):
     rng, step = np.random.default_rng(2), np.arange(4000)
     values = np.sin(2 * np.pi * step / 150)[:, None] + noise * rng.standard_normal((4000, 2))
     plan = make_plan(SeriesSet.from_arrays([values]), Settings())
-    assert (plan.settings.window, plan.settings.season) == ((300, 150) if noise < 1 else (200, 0))
+    assert (plan.settings.window, plan.settings.season) == (200, 150 if noise < 1 else 0)
 
 
 def test_windows_do_not_grow_for_long_seasons():

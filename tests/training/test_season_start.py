@@ -32,8 +32,9 @@ def test_a_season_is_found_and_makes_better_predictions():
     assert errors[0] < 0.1  # of standardised values whose noise is 0.04
 
 
-def test_a_season_that_is_asked_for_widens_the_window_or_is_refused():
-    assert make_plan(periodic(), ASKED.changed(season=40)).settings.window == 80
+def test_a_season_that_is_asked_for_may_be_longer_than_windows_but_not_half_a_series():
+    plan = make_plan(periodic(), ASKED.changed(season=40))
+    assert (plan.settings.window, plan.settings.season, plan.windows.margin) == (48, 40, 120)
     with pytest.raises(UsageError, match="less than two cycles"):
         make_plan(periodic(), ASKED.changed(season=60))
     narrow = make_plan(periodic(), ASKED.changed(season=12, window=20))
