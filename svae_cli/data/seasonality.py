@@ -15,7 +15,7 @@ _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
 _UNLIKE = 1.0  # change over a shorter one, in units of the variance, that is no help beside the season
-_CYCLES = 6  # of a multiple, at least
+_COMPARED = 5  # cycles of a multiple with the next, at least, over all series that are looked at
 _NEAR = 3  # steps to either side of where a coarse spectrum puts a period, at most
 _STILL = 1e-6  # variance of a channel that stands still
 _PAIRS = 100  # of values so far apart, of a channel that is to be compared
@@ -65,7 +65,7 @@ def repetition(
     """After how many steps the series repeat themselves; None without a period that is short enough.
 
     That is the longest period up to ``usual`` steps, else that of the least change, unless another one or a multiple,
-    at least six of which are seen, does much better.
+    of which six are seen in one series or more in several, does much better.
 
     Args:
         data: the series; the 8 longest of them and 32 channels are looked at.
@@ -84,7 +84,7 @@ def repetition(
     others = {}
     for period in fits:
         for n in _MULTIPLES:
-            if first < n * period < min(longest, length / _CYCLES):
+            if first < n * period < min(longest, length / 2) and found.cycles(n * period) >= _COMPARED:
                 others.setdefault(found.least(period, n, length), n)
     best, times = first, 1
     for steps, n in sorted(others.items()):
@@ -143,6 +143,10 @@ class _Changes:
             if self.relative(steps, best) < _BETTER:
                 best = steps
         return best
+
+    def cycles(self, period: float) -> float:
+        """How many of so many steps are compared with the next, over all series."""
+        return sum(max(0.0, len(values) / period - 1) for values in self._series)
 
     def alone(self, lag: int) -> float:
         """The mean over channels of which enough is known; 2, as of noise, without any."""

@@ -43,8 +43,9 @@ def test_days_that_differ_make_a_week():
     assert found_in(data, (24.0, 12.0), longest=10) is None
     assert found_in(data, ()) is None
     assert found_in(week(weekend=1.0), (24.0,))[:2] == (24, 1)
-    short = SeriesSet.from_arrays([data.read(0, 0, 5 * 168)])  # fewer than six weeks
-    assert found_in(short, (24.0,)).steps == 24
+    short = [data.read(0, start, start + 5 * 168) for start in (0, 500)]  # fewer than six weeks each
+    assert found_in(SeriesSet.from_arrays(short[:1]), (24.0,)).steps == 24
+    assert found_in(SeriesSet.from_arrays(short), (24.0,)).steps == 168
 
 
 def test_the_week_is_found_beside_a_slow_cycle_and_from_a_coarse_spectrum():
