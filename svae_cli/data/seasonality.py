@@ -96,19 +96,21 @@ def repetition(
 def shorter_cycle(data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], *, season: int) -> int:
     """The period, at most half of a season, after which series change least, as days of weeks; 0 if there is none.
 
+    Of the periods and their multiples, as a spectrum may show parts of a day alone; one counts if the series change
+    less after it than after a fourth more and less, as slow ones change least after the fewest steps.
+
     Args:
         data: the series; the 8 longest of them and 32 channels are looked at.
         scaler: change of units.
         periods: as ``detect_periods`` found them.
         season: steps of the season.
     """
-    length = min(max(data.lengths), _LONGEST)
-    fits = [p for p in periods if 2 <= round(p) <= season / 2]
-    if not fits:
-        return 0
-    found = _Changes.of(data, scaler)
-    best = min((found.least(p, 1, length) for p in fits), key=found.alone)
-    return best if found.alone(best) < _UNLIKE else 0
+    length, found = min(max(data.lengths), _LONGEST), _Changes.of(data, scaler)
+    near = {found.least(p, n, length) for p in periods for n in _MULTIPLES if n * p <= season / 2}
+    lags = sorted(lag for lag in near if 4 <= lag <= season // 2)
+    clear = [lag for lag in lags if max(found.relative(lag, round(lag * f)) for f in (0.75, 1.25)) < _BETTER]
+    best = min(clear, key=found.alone, default=0)
+    return best if best and found.alone(best) < _UNLIKE else 0
 
 
 class _Changes:

@@ -103,7 +103,7 @@ class SeriesSet:
         """The same series with all values read at once; with those ``around`` them, as far as they were cut out."""
         if self.uncut is not None and around:
             whole, places = self.uncut
-            held = whole.in_memory()
+            held = whole.in_memory(around=True)
             return replace(
                 self,
                 fetch=lambda i, start, stop: held.fetch(places[i][0], start + places[i][1], stop + places[i][1]),

@@ -120,11 +120,10 @@ class WindowReader:
     def _around(self, series: np.ndarray, starts: np.ndarray) -> Float[np.ndarray, "window longer channel"]:
         if not self.margin:
             return np.zeros((len(series), 0, self.data.n_channels), self.dtype)
-        ends = zip(
-            series.tolist(), (starts - self.margin).tolist(), (starts + self.length + self.margin).tolist(), strict=True
-        )
-        raw = np.stack([self._read.read_around(i, start, stop) for i, start, stop in ends])
-        return self.scaler.to_model(raw).astype(self.dtype)
+        longer = np.empty((len(series), self.length + 2 * self.margin, self.data.n_channels), self.dtype)
+        for row, (i, start) in enumerate(zip(series.tolist(), (starts - self.margin).tolist(), strict=True)):
+            longer[row] = self.scaler.to_model(self._read.read_around(i, start, start + longer.shape[1]))
+        return longer
 
 
 Made = TypeVar("Made")

@@ -118,6 +118,8 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], where: str) -> None:
     """Another version may choose other windows or seasons from the same data: its steps would not be those before."""
+    if not before:
+        raise ModelError("the training was begun by an older svae", where=where, hint="start anew with --force")
     differing = [
         f"{name.replace('_', '-')} {before.get(name, 'unknown')}, now {value}"
         for name, value in now.items()

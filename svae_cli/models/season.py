@@ -18,6 +18,7 @@ CYCLES = 8
 """Cycles looked at to either side."""
 
 _BLOCK = 64  # steps
+_MOST_ROWS = 256  # of a matrix over cycles
 _SLOWEST = 0.75  # a cycle's weight relative to the next nearer one, at most: the last one counts for little
 
 
@@ -76,7 +77,7 @@ class SeasonMemory(eqx.Module):
 
     @property
     def reach(self) -> int:
-        """Steps to either side that have a say."""
+        """Steps to either side that have a say; in how large errors are, those of half as many more have a little."""
         return 2 * CYCLES * self.period + (0 if self.within is None else self.within.reach)
 
     def features(
@@ -121,17 +122,22 @@ class SeasonMemory(eqx.Module):
         said = self._by_itself(values, observed)
         if self.within is None:
             return said
-        foreseen = self.foresees(said)
+        foreseen = self.foresees(said, observed)
         deviations = jnp.where(observed, values - said.mean, 0.0)
         beside = self.within.remember(deviations, observed & foreseen)
         weight = jnp.where(foreseen, beside.weight, 0.0)
         return said._replace(within=beside._replace(mean=said.mean + beside.mean, weight=weight))
 
     @staticmethod
-    def foresees(said: Remembered) -> Bool[Array, "time channel"]:
-        """Where deviations from what was said mean something: another cycle was seen there, or nowhere in a channel."""
+    def foresees(said: Remembered, observed: Bool[Array, "time channel"]) -> Bool[Array, "time channel"]:
+        """Where deviations from what was said mean something: another cycle was seen there.
+
+        Of a channel no value of which has another cycle, the deviations are all there is to remember, where nothing
+        was said.
+        """
         known = said.weight > 0
-        return known | ~jnp.any(known, axis=0)[None, :]
+        alone = ~jnp.any(known & observed, axis=0)[None, :]
+        return known != alone
 
     def _by_itself(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Remembered:
         phase, around, weight = self.features(values, observed)
@@ -251,7 +257,8 @@ class SeasonMemory(eqx.Module):
 def over_cycles(series: Float[Array, "time channel"], decay: Array, period: int) -> Float[Array, "time channel"]:
     """Sums of the values one, two, ... periods to either side; each cycle has ``decay`` times the weight of the nearer.
 
-    As one product of matrices: cycles are rows, and shifts of the series would each be a pass over memory.
+    As one product of matrices: cycles are rows, and shifts of the series would each be a pass over memory. Of many
+    cycles the matrix would be large and nearly empty.
 
     Args:
         series: 0 where unknown.
@@ -260,6 +267,9 @@ def over_cycles(series: Float[Array, "time channel"], decay: Array, period: int)
     """
     steps, width = series.shape
     cycles = -(-steps // period)
+    if cycles > _MOST_ROWS:
+        shifts = [(decay ** (n - 1), n * period) for n in range(1, CYCLES + 1)]
+        return sum((w * (_later(series, far) + _earlier(series, far)) for w, far in shifts), jnp.zeros_like(series))
     apart = np.abs(np.subtract.outer(np.arange(cycles), np.arange(cycles)))
     weights = jnp.where(
         (apart > 0) & (apart <= CYCLES), decay ** jnp.asarray(np.maximum(apart - 1, 0), decay.dtype), 0.0
@@ -282,3 +292,8 @@ def prefix_sums(series: Float[Array, "time channel"]) -> Float[Array, "time_and_
 def _later(series: Array, steps: int) -> Array:
     """Moved to later times; zeros come in."""
     return jnp.concatenate([jnp.zeros_like(series[:steps]), series[: len(series) - steps]])
+
+
+def _earlier(series: Array, steps: int) -> Array:
+    """Moved to earlier times; zeros come in."""
+    return jnp.concatenate([series[steps:], jnp.zeros_like(series[:steps])])

@@ -183,7 +183,7 @@ def full_from(plan: Plan, linear: SVAE) -> SVAE:
         residual = residual_start(linear, plan.start_windows, seed=settings.seed)
     if plan.season is not None:
         with_chains = eqx.tree_at(lambda m: m.residual, linear, residual, is_leaf=lambda leaf: leaf is None)
-        season = season_start(with_chains, plan.season, plan.start_windows, seed=settings.seed)
+        season = season_start(with_chains, plan.season, plan.season_windows, seed=settings.seed)
     return full_model(
         linear,
         settings,

@@ -25,10 +25,10 @@ from svae_cli.training.season_choice import (
     repetition_of,
     resolve_seasons,
 )
-from svae_cli.training.season_start import season_of
+from svae_cli.training.season_start import SEASON_WINDOWS, season_of
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
-_MEMORY_STRETCHES, _MEMORY_VALUES = 48, 1 << 20  # that the memory of a season is measured on, about
+_MEMORY_VALUES, _MOST_MEMORY = 1 << 20, 1 << 23  # that the memory of a season is measured on, about, and at most
 _VALID_WINDOWS, _VALID_STEPS = 64, 12_800
 _VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them takes most of a validation round
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
@@ -75,6 +75,7 @@ class Plan:
         start_scaler: between the data's units and those of the linear start; differs for counts.
         windows: training windows.
         start_windows: the windows that EM runs on, in the linear start's units.
+        season_windows: the windows that a season memory's trust is measured on, in the same units.
         linear_windows: training windows in the linear start's units.
         valid: validation windows in model units.
         valid_hidden: what validation hides of them.
@@ -92,6 +93,7 @@ class Plan:
     start_scaler: Scaler
     windows: WindowReader
     start_windows: Batch
+    season_windows: Batch
     linear_windows: WindowReader
     valid: Batch
     valid_hidden: np.ndarray
@@ -132,7 +134,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
     settings = _resolve_residual(settings, train, choices)
     cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
-    linear = cut(train, start_scaler)
+    linear = cut(train, start_scaler, margin=0)
     valid_windows = _validation_windows(cut(held, scaler))
     start_windows = _start_windows(linear, settings.seed, sizes.batch_size)
     return Plan(
@@ -142,11 +144,12 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
         start_scaler=start_scaler,
         windows=cut(train, scaler),
         start_windows=start_windows,
+        season_windows=_season_windows(start_windows, cut(train, start_scaler), settings.seed),
         linear_windows=linear,
         valid=valid_windows,
         valid_hidden=hide(valid_windows.observed, "mixed", 0.3, np.random.default_rng([settings.seed, 0x7A11D])),
         periods=periods,
-        season=_memory(settings, data, start_scaler),
+        season=_memory(settings, train, start_scaler),
         choices=choices,
         split=split,
         fingerprint=fingerprint,
@@ -154,15 +157,28 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     )
 
 
-def _memory(settings: Settings, data: SeriesSet, scaler: Scaler) -> SeasonMemory | None:
-    """From stretches as long as a memory reaches: windows of two cycles cannot tell how far to trust the third."""
+def _memory(settings: Settings, train: SeriesSet, scaler: Scaler) -> SeasonMemory | None:
+    """From windows with all that a memory reaches around them: two cycles cannot tell how far to trust the third.
+
+    What is held out lies around some of them, but only what is learned from is to be predicted.
+    """
     if not settings.season:
         return None
-    length = min(max(data.lengths), (2 * CYCLES + 1) * settings.season)
-    count = int(np.clip(_MEMORY_VALUES // (length * data.n_channels), 1, _MEMORY_STRETCHES))
-    reader = WindowReader(data, scaler, length=length, dtype=np.dtype(settings.precision))
-    stretches = reader.draw(settings.seed, (1 << 30) + 1, count)
-    return season_of(stretches, period=settings.season, within=settings.short_season or 0, seed=settings.seed)
+    cycles = _MOST_MEMORY // (2 * settings.season * train.n_channels) - 1
+    margin = int(np.clip(cycles, 1, CYCLES)) * settings.season
+    length = min(max(train.lengths), 2 * settings.season)
+    count = int(np.clip(_MEMORY_VALUES // ((length + 2 * margin) * train.n_channels), 1, SEASON_WINDOWS))
+    reader = WindowReader(train, scaler, length=length, dtype=np.dtype(settings.precision), margin=margin)
+    windows = reader.draw(settings.seed, (1 << 30) + 1, count)
+    return season_of(windows, period=settings.season, within=settings.short_season or 0, seed=settings.seed)
+
+
+def _season_windows(start: Batch, reader: WindowReader, seed: int) -> Batch:
+    """A few of those of the linear start; others with what lies around them, if that is asked for."""
+    if not reader.margin:
+        return start[slice(0, SEASON_WINDOWS)]
+    steps = (reader.length + 2 * reader.margin) * reader.data.n_channels
+    return reader.draw(seed, (1 << 30) + 2, int(np.clip(_MOST_MEMORY // steps, 4, SEASON_WINDOWS)))
 
 
 def _start_windows(reader: WindowReader, seed: int, batch: int) -> Batch:
@@ -174,7 +190,8 @@ def _start_windows(reader: WindowReader, seed: int, batch: int) -> Batch:
 
 def _validation_windows(reader: WindowReader) -> Batch:
     judged = _VALID_FRAMES if reader.data.channel_shape else _VALID_STEPS
-    enough = max(8, min(_VALID_WINDOWS, judged // reader.length))
+    values = (reader.length + 2 * reader.margin) * reader.data.n_channels if reader.margin else 1
+    enough = max(8, min(_VALID_WINDOWS, judged // reader.length, 4 * _MOST_MEMORY // values))
     return _enough(reader.spread(enough), enough)
 
 

@@ -22,7 +22,9 @@ _RIDGE = 1e-3
 _TRUST = (0.25, 0.5, 1.0, 2.0, 4.0, 16.0)  # factors of the variance; the last all but forgets
 _GAIN = (0.7, 1.0, 1.4, 2.0)
 _AS_IF = 200  # hidden values that the average of all channels counts like
-_WINDOWS = 48
+SEASON_WINDOWS = 48
+"""Windows that trust is measured on, at most."""
+
 _SHARES = (0.02, 0.98)
 _LEAST_VARIANCE = 1e-3
 
@@ -31,12 +33,15 @@ def season_of(windows: Batch, *, period: int, within: int, seed: int) -> SeasonM
     """The memory of the smallest error by itself: least squares of hidden values on what other cycles say of them.
 
     Args:
-        windows: stretches of training data in standardised units, as long as the memory reaches if they can be.
+        windows: of training data in standardised units, with what lies around them as far as the memory reaches.
         period: steps of a cycle.
         within: steps of a shorter one whose deviations from that are remembered; 0 if there is none.
         seed: of what is hidden of them.
     """
-    (values, observed, _, _), hidden = windows.arrays, _hidden(windows, seed)
+    observed = ~np.isnan(windows.around)
+    values = np.where(observed, windows.around, 0.0).astype(windows.values.dtype)
+    margin = (windows.around.shape[1] - windows.values.shape[1]) // 2
+    hidden = np.pad(_hidden(windows, seed), ((0, 0), (margin, margin), (0, 0)))
     memory = _of_least_error(values, observed, hidden, period)
     if not within:
         return memory
@@ -62,8 +67,7 @@ def season_start(linear: SVAE, memory: SeasonMemory, windows: Batch, *, seed: in
         windows: training windows in the same units.
         seed: of what is hidden of them.
     """
-    few = windows[slice(0, _WINDOWS)]
-    arrays = tuple(map(jnp.asarray, (*few.arrays, _hidden(few, seed))))
+    arrays = tuple(map(jnp.asarray, (*windows.arrays, _hidden(windows, seed))))
     alone = _trusted(linear, memory.with_within(None), arrays)
     return alone if memory.within is None else _trusted(linear, alone.with_within(memory.within), arrays)
 
@@ -115,7 +119,7 @@ def _features(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Arr
 @compiled
 def _estimates(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Array, Array]:
     said = jax.vmap(memory.remember)(values, observed)
-    return said.mean, jax.vmap(memory.foresees)(said)
+    return said.mean, jax.vmap(memory.foresees)(said, observed)
 
 
 def _trusting(memory: SeasonMemory, choice: Array) -> SeasonMemory:

@@ -89,7 +89,8 @@ def test_training_looks_around_its_windows_for_the_week():
     assert (plan.settings.season, plan.settings.short_season, plan.settings.window) == (168, 24, 96)
     assert plan.choices["season"].startswith("168 steps, 7 periods: ")
     assert plan.choices["short_season"].startswith("24 steps: ")
-    assert plan.windows.margin == plan.linear_windows.margin == 3 * 168
+    assert plan.windows.margin == 3 * 168
+    assert plan.season_windows.around.shape[1] == 96 + 6 * 168
     assert plan.valid.around.shape[1] == 96 + 6 * 168
     alike = make_plan(week(weekend=1.0), Settings())
     assert (alike.settings.season, alike.settings.short_season, alike.windows.margin) == (24, 0, 0)
@@ -104,6 +105,10 @@ def test_a_shorter_season_is_the_one_that_changes_least_or_what_was_asked_for():
     scaler = Scaler.measure(data)
     assert shorter_cycle(data, scaler, (12.0, 24.0, 84.0), season=168) == 24
     assert shorter_cycle(data, scaler, (100.0,), season=168) == 0
+    assert shorter_cycle(data, scaler, (4.8, 6.0, 12.0), season=168) == 24
+    slow = np.cumsum(np.random.default_rng(1).standard_normal((data.lengths[0], 2)), axis=0)
+    drifting = SeriesSet.from_arrays([data.read(0) + 0.01 * slow])
+    assert shorter_cycle(drifting, Scaler.measure(drifting), (4.8, 6.0, 12.0), season=168) == 24
     noise = SeriesSet.from_arrays([np.random.default_rng(0).standard_normal((2000, 1))])
     assert shorter_cycle(noise, Scaler.measure(noise), (24.0,), season=168) == 0
     assert make_plan(data, Settings(season=168, short_season=12)).settings.short_season == 12

@@ -7,6 +7,7 @@ import pytest
 
 from svae_cli.config import Settings
 from svae_cli.errors import UsageError
+from svae_cli.models import season
 from svae_cli.models.season import CYCLES, Remembered, SeasonMemory
 
 PERIOD, STEPS = 4, 43
@@ -106,6 +107,24 @@ def test_a_shorter_cycle_remembers_what_the_longer_one_did_not_foresee(memory, b
     one = both.within.combine(*memory.combine(*start, longer), found.within)
     for got, expected in zip(both.combine(*start, found), one, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("known", [PERIOD - 1, 2 * PERIOD, 20])
+def test_steps_of_which_nothing_is_known_change_nothing(both, series, known):
+    values, observed = (a[:known] for a in series)
+    found = both.remember(jnp.asarray(values), jnp.asarray(observed))
+    longer = [np.pad(a, ((0, 30), (0, 0))) for a in (values, observed)]
+    for got, expected in zip(
+        jax.tree.leaves(both.remember(*map(jnp.asarray, longer))), jax.tree.leaves(found), strict=True
+    ):
+        np.testing.assert_allclose(got[:known], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_many_cycles_are_summed_by_shifts_to_the_same(memory, series, monkeypatch):
+    found = memory.remember(*map(jnp.asarray, series))
+    monkeypatch.setattr(season, "_MOST_ROWS", 3)
+    for got, expected in zip(memory.remember(*map(jnp.asarray, series))[:3], found[:3], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_where_no_longer_cycle_was_seen_at_all_the_shorter_one_goes_on_alone(both, series):
