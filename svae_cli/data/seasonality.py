@@ -16,6 +16,7 @@ _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
 _UNLIKE = 1.0  # change over a shorter one, in units of the variance, that is no help beside the season
 _COMPARED = 5  # cycles of a multiple with the next, at least, over all series that are looked at
+_SOME = 16  # one channel in so many that repeats itself better is enough
 _NEAR = 3  # steps to either side of where a coarse spectrum puts a period, at most
 _STILL = 1e-6  # variance of a channel that stands still
 _PAIRS = 100  # of values so far apart, of a channel that is to be compared
@@ -52,11 +53,14 @@ class Repetition(NamedTuple):
         steps: a period, or the multiple of one after which they do so much better, as hours of a week do.
         periods: how many of them that is.
         change: mean squared change over so many steps in units of the variance; 2 is none.
+        within: steps of the shorter season that other channels keep to, where only some repeat themselves better after
+            so many periods, as traffic does after a week and the weather beside it does not; else 0.
     """
 
     steps: int
     periods: int
     change: float
+    within: int = 0
 
 
 def repetition(
@@ -65,7 +69,8 @@ def repetition(
     """After how many steps the series repeat themselves; None without a period that is short enough.
 
     That is the longest period up to ``usual`` steps, else that of the least change, unless another one or a multiple,
-    of which six are seen in one series or more in several, does much better.
+    of which six are seen in one series or more in several, does much better, or is longer than usual and does better in
+    some channels.
 
     Args:
         data: the series; the 8 longest of them and 32 channels are looked at.
@@ -90,6 +95,9 @@ def repetition(
     for steps, n in sorted(others.items()):
         if found.relative(steps, first) < _MUCH_BETTER and found.relative(steps, best) < _BETTER:
             best, times = steps, n
+    if best == first and (better := [n for n in others if n > usual and found.in_some(n, first)]):
+        best = min(better, key=lambda steps: found.better_of(steps, first))
+        return Repetition(best, others[best], found.better_of(best, first), within=first)
     return Repetition(best, times, found.alone(best))
 
 
@@ -170,6 +178,24 @@ class _Changes:
             np.mean(total_of_other[enough] / count_of_other[enough]),
         )
         return float(change / of_other) if of_other > _STILL else 1.0
+
+    def in_some(self, lag: int, shorter: int) -> bool:
+        """Whether enough channels change less over one lag than over a shorter one, by more than chance would have it.
+
+        A mean over n cycles errs by less than 1 / sqrt(n) of itself.
+        """
+        change, of_shorter = self._by_channel(lag), self._by_channel(shorter)
+        clear = change < of_shorter * (1 - 1 / np.sqrt(max(self.cycles(lag), 1.0)))
+        return bool(np.sum(clear & (change < _UNLIKE)) >= max(1.0, len(change) / _SOME))
+
+    def better_of(self, lag: int, other: int) -> float:
+        """The mean over channels of the change over that of two lags after which each of them changes less."""
+        return float(np.mean(np.minimum(self._by_channel(lag), self._by_channel(other))))
+
+    def _by_channel(self, lag: int) -> Float[np.ndarray, " channel"]:
+        """2, as of noise, where too little is known."""
+        total, count = self._over(lag)
+        return np.where(count >= _PAIRS, total / np.maximum(count, 1), 2.0)
 
     def _over(self, lag: int) -> tuple[np.ndarray, np.ndarray]:
         """(sum, count) of squared changes by channel."""

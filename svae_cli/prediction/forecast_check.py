@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
 
@@ -30,7 +31,8 @@ class Continuations(NamedTuple):
     """The simplest ways to go on from an origin: the last value, the last season, the mean of the last three seasons.
 
     Attributes:
-        table: forecasts by the step's phase; with no season the last value is the only way, of one phase.
+        table: forecasts by the step's phase in the model's season; with no season the last value is the only way, of
+            one phase.
         known: channels of which any value was seen.
     """
 
@@ -43,7 +45,7 @@ class Continuations(NamedTuple):
         values: Float[Array, "time channel"],
         observed: Bool[Array, "time channel"],
         origin: Int[Array, ""],
-        period: int | None,
+        season: OwnSeason,
     ) -> "Continuations":
         """From what was observed before the origin.
 
@@ -51,21 +53,21 @@ class Continuations(NamedTuple):
             values: finite everywhere.
             observed: which of them count.
             origin: the first step to be forecast.
-            period: steps of a season, or None.
+            season: of each channel.
         """
         step = jnp.arange(len(values))[:, None]
         latest = jnp.max(jnp.where(observed & (step < origin), step, -1), axis=0)
         last = jnp.take_along_axis(values, jnp.maximum(latest, 0)[None], axis=0)
-        if period is None:
-            return cls(last[None], latest >= 0)
-        at = origin - period * jnp.arange(1, _CYCLES + 1)[:, None] + jnp.arange(period)[None]
-        inside = jnp.clip(at, 0, len(values) - 1)
-        known, cycles = observed[inside] & (at >= 0)[..., None], values[inside]
-        count = jnp.sum(known, axis=0)
-        mean = jnp.sum(jnp.where(known, cycles, 0.0), axis=0) / jnp.maximum(count, 1)
-        newest = jnp.take_along_axis(cycles, jnp.argmax(known, axis=0)[None], axis=0)[0]
-        ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
-        return cls(jnp.stack(ways), latest >= 0)
+        phases = season.period or 1
+
+        def repeated(period: int | None) -> Float[Array, "way phase channel"]:
+            if period is None:
+                return last[None]
+            count, newest, mean = _last_cycles(values, observed, origin, period)
+            ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
+            return jnp.stack(ways)[:, jnp.arange(phases) % period]
+
+        return cls(season.choose(repeated), latest >= 0)
 
     @property
     def period(self) -> int:
@@ -95,6 +97,18 @@ class Continuations(NamedTuple):
         """
         beyond = self.beyond(mean, ahead)
         return jnp.concatenate([beyond * unknown, beyond[:1] * (1 - unknown) ** 2])
+
+
+def _last_cycles(
+    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], origin: Int[Array, ""], period: int
+) -> tuple[Int[Array, "phase channel"], Float[Array, "phase channel"], Float[Array, "phase channel"]]:
+    """Of the last three seasons before an origin, by phase: how many values are known, the newest, their mean."""
+    at = origin - period * jnp.arange(1, _CYCLES + 1)[:, None] + jnp.arange(period)[None]
+    inside = jnp.clip(at, 0, len(values) - 1)
+    known, cycles = observed[inside] & (at >= 0)[..., None], values[inside]
+    count = jnp.sum(known, axis=0)
+    mean = jnp.sum(jnp.where(known, cycles, 0.0), axis=0) / jnp.maximum(count, 1)
+    return count, jnp.take_along_axis(cycles, jnp.argmax(known, axis=0)[None], axis=0)[0], mean
 
 
 class ForecastCheck(NamedTuple):
@@ -149,7 +163,8 @@ def forecast_check(
         start: the first step that is not known.
         horizon: steps of a forecast.
     """
-    period = None if model.season is None else model.season.period
+    own = OwnSeason.of(model.season, values, observed)
+    period = own.period
     back = jnp.minimum(horizon, start // 2)
     apart = jnp.clip((start - back) // (2 * (PASSES - 1)), 1, jnp.maximum(back, 1))
     step, span = jnp.arange(len(values)), min(horizon, max(len(values) // 2, 1))
@@ -166,7 +181,7 @@ def forecast_check(
         within = (ahead < back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-        added = Continuations.of(values, seen, origin, period).added(mean, ahead, unknown)
+        added = Continuations.of(values, seen, origin, own).added(mean, ahead, unknown)
         season = {"period": period or 1, "first": origin - start}
         return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest)
 
@@ -178,7 +193,7 @@ def forecast_check(
     cycles = ((PASSES - 1) * apart + back) / (period or 1)
     swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
     farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-    ways = Continuations.of(values, observed, start, period)
+    ways = Continuations.of(values, observed, start, own)
     return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 

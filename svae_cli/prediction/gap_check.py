@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
 
@@ -68,14 +69,15 @@ def gap_check(
         inputs: known inputs.
         steps: of the series; what comes after is padding.
     """
-    period = None if model.season is None else model.season.period
+    own = OwnSeason.of(model.season, values, observed)
+    period = own.period
 
     def fill(_: None, number: Array) -> tuple[None, Errors]:
         hidden = like_gaps(observed, steps, number)
         seen = observed & ~hidden
         predictor = model.predictor_moments(model.posterior(values, seen, inputs))
         mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        beyond = _beyond(simple_ways(values, seen, period), mean)
+        beyond = _beyond(simple_ways(values, seen, own), mean)
         return None, Errors.of(values - mean, variance, beyond, hidden, period=period or 1)
 
     errors = jax.lax.scan(fill, None, jnp.arange(PASSES))[1]
@@ -84,7 +86,7 @@ def gap_check(
     ratio = _ratio(jnp.sum(left, axis=1), jnp.sum(errors.counts, axis=1))
     means, weight = left / jnp.maximum(errors.counts, 1), _weight(errors.counts)
     swings = swing(means, weight, cap=CAP)[part_at(jnp.arange(len(values)), period or 1)]
-    ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, period))
+    ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, own))
     return GapCheck(shares, ratio, swings, ways)
 
 
@@ -120,7 +122,7 @@ def like_gaps(
 
 
 def simple_ways(
-    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], period: int | None
+    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], season: OwnSeason
 ) -> Float[Array, "way time channel"]:
     """A straight line over each gap, and the line through the same phase of other cycles; NaN where unknown.
 
@@ -129,17 +131,22 @@ def simple_ways(
     Args:
         values: finite everywhere.
         observed: which of them count.
-        period: steps of a season, or None.
+        season: of each channel.
     """
     line = straight_line(values, observed)
     length, width = values.shape
-    if period is None or period >= length:
-        return line[None]
-    cycles = -(-length // period)
-    fill = ((0, cycles * period - length), (0, 0))
-    by_phase = (jnp.pad(a, fill).reshape(cycles, period * width) for a in (values, observed))
-    cycle = straight_line(*by_phase).reshape(-1, width)[:length]
-    return jnp.stack([line, jnp.where(jnp.isnan(cycle), line, cycle)])
+
+    def through_cycles(period: int | None) -> Float[Array, "time channel"]:
+        if period is None or period >= length:
+            return line
+        cycles = -(-length // period)
+        fill = ((0, cycles * period - length), (0, 0))
+        by_phase = (jnp.pad(a, fill).reshape(cycles, period * width) for a in (values, observed))
+        cycle = straight_line(*by_phase).reshape(-1, width)[:length]
+        return jnp.where(jnp.isnan(cycle), line, cycle)
+
+    shortest = season.within or season.period
+    return line[None] if shortest is None or shortest >= length else jnp.stack([line, season.choose(through_cycles)])
 
 
 def known_around(

@@ -62,7 +62,7 @@ def resolve_seasons(
         UsageError: a season is asked for that the series do not show twice.
     """
     settings = _resolve_season(settings, data, seasons, choices)
-    return _resolve_short_season(settings, data, scaler, seasons[0], choices)
+    return _resolve_short_season(settings, data, scaler, seasons, choices)
 
 
 def _resolve_season(settings: Settings, data: SeriesSet, seasons: Seasons, choices: dict[str, str]) -> Settings:
@@ -79,6 +79,7 @@ def _resolve_season(settings: Settings, data: SeriesSet, seasons: Seasons, choic
     if repeated is None or not predicts_by_itself(settings, data):
         return settings.changed(season=0)
     why = f", {repeated.periods} periods" if repeated.periods > 1 else ""
+    why += " in some channels" if repeated.within else ""
     choices["season"] = (
         f"{repeated.steps} steps{why}: the same phase of other cycles has a say in long gaps and forecasts"
     )
@@ -86,7 +87,7 @@ def _resolve_season(settings: Settings, data: SeriesSet, seasons: Seasons, choic
 
 
 def _resolve_short_season(
-    settings: Settings, data: SeriesSet, scaler: Scaler, periods: tuple[float, ...], choices: dict[str, str]
+    settings: Settings, data: SeriesSet, scaler: Scaler, seasons: Seasons, choices: dict[str, str]
 ) -> Settings:
     """Within a season that is longer than usual windows show, as a week, the shorter one that it is made of."""
     season, asked = settings.season or 0, settings.short_season
@@ -97,7 +98,10 @@ def _resolve_short_season(
         )
     if asked is not None:
         return settings
+    periods, repeated = seasons
     found = shorter_cycle(data, scaler, periods, season=season) if season > USUAL_WINDOW / 2 else 0
+    if repeated is not None and repeated.within and repeated.steps == season:
+        found = repeated.within
     if found:
         choices["short_season"] = f"{found} steps: how far nearby cycles are off the season has a say as well"
     return settings.changed(short_season=found)

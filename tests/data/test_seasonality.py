@@ -48,6 +48,21 @@ def test_days_that_differ_make_a_week():
     assert found_in(SeriesSet.from_arrays(short), (24.0,)).steps == 168
 
 
+def test_a_week_of_some_channels_has_the_day_of_the_others_within():
+    rng = np.random.default_rng(8)
+    traffic, steps = week(channels=1).read(0), 24 * 7 * 16
+    hour = np.arange(steps)[:, None]
+    days = 1 + np.cumsum(rng.standard_normal((steps // 24, 3)) * 0.5, axis=0).repeat(24, axis=0)  # no week is another's
+    weather = days * np.sin(2 * np.pi * hour / 24) + 0.3 * rng.standard_normal((steps, 3))
+    found = found_in(SeriesSet.from_arrays([np.concatenate([traffic, weather], axis=1)]), (24.0,))
+    assert (found.steps, found.periods, found.within) == (168, 7, 24)
+    assert found_in(SeriesSet.from_arrays([weather]), (24.0,))[:2] == (24, 1)
+    many = np.concatenate([traffic, np.tile(weather, (1, 6)) + 0.1 * rng.standard_normal((steps, 18))], axis=1)
+    assert found_in(SeriesSet.from_arrays([many]), (24.0,))[:2] == (24, 1)  # one in nineteen is none
+    usual = found_in(SeriesSet.from_arrays([np.concatenate([traffic, weather], axis=1)]), (24.0,), usual=200)
+    assert usual[:2] == (24, 1)  # windows show it
+
+
 def test_the_week_is_found_beside_a_slow_cycle_and_from_a_coarse_spectrum():
     assert found_in(week(), (24.0, 2000.0)).steps == 168
     for weeks in (8, 9, 10, 16):
@@ -81,7 +96,7 @@ def test_lags_are_compared_by_channels_that_are_known_at_both_and_move():
     still = np.stack([rng.standard_normal(2688), np.ones(2688)], axis=1)
     assert found_in(SeriesSet.from_arrays([still]), (24.0,)).change > 1.5
     empty = SeriesSet.from_arrays([np.full((2000, 1), np.nan)])
-    assert repetition(empty, Scaler.identity(1), (24.0,), usual=100, longest=400) == (24, 1, 2.0)
+    assert repetition(empty, Scaler.identity(1), (24.0,), usual=100, longest=400) == (24, 1, 2.0, 0)
 
 
 def test_training_looks_around_its_windows_for_the_week():

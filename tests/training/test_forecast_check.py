@@ -13,6 +13,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import Continuations, _ratio, forecast_check
+from svae_cli.prediction.own_season import OwnSeason
 from tests.training.waves import CHANNELS, in_model_units, loud_half, predicted, wave_model, waves, with_season
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
@@ -245,7 +246,7 @@ def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
 def test_a_channel_never_seen_and_a_phase_never_seen():
     values = jnp.asarray([[1.0, 9.0], [2.0, 9.0], [3.0, 9.0], [4.0, 9.0]])
     observed = jnp.asarray([[True, False], [False, False], [True, False], [False, False]])
-    ways = Continuations.of(values, observed, jnp.asarray(4), 2)
+    ways = Continuations.of(values, observed, jnp.asarray(4), OwnSeason(2))
     # Phase 0 was seen as 3 and 1, phase 1 never: there the last value, 3.
     np.testing.assert_allclose(ways.table[..., 0], [[3.0, 3.0], [3.0, 3.0], [2.0, 3.0]])
     beyond = ways.beyond(jnp.zeros((3, 2)), jnp.arange(3))

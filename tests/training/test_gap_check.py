@@ -14,6 +14,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
 from svae_cli.prediction.gap_check import CAP, GapCheck, gap_check, like_gaps, simple_ways
+from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import in_cycles, in_parts, part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, swing
 from tests.training.waves import CHANNELS, in_model_units, loud_half, predicted, wave_model, waves, with_season
@@ -69,7 +70,7 @@ def test_simple_ways_are_the_baselines(period):
     values[:12, 0] = np.nan
     values[:, 2] = np.nan
     seen = ~np.isnan(values)
-    ways = simple_ways(jnp.asarray(np.nan_to_num(values)), jnp.asarray(seen), period)
+    ways = simple_ways(jnp.asarray(np.nan_to_num(values)), jnp.asarray(seen), OwnSeason(period))
     names = ["linear"] if period is None else ["linear", "seasonal"]
     for way, name in zip(ways, names, strict=True):
         expected = fill(values, name, means=np.full(3, np.nan), period=period)
