@@ -171,25 +171,29 @@ def spread_ahead(
         means: the channels' means in the training data.
         period: steps in a season; needed for "seasonal".
     """
+    around = _rms([values - means for values in series])
     if method == "mean":
-        around = _rms([values - means for values in series])
-        return np.maximum(np.broadcast_to(around, (horizon, len(means))), _SMALLEST_STD)
+        return np.maximum(np.broadcast_to(np.nan_to_num(around), (horizon, len(means))), _SMALLEST_STD)
     ahead = np.arange(1, horizon + 1)
     lags = ahead if method != "seasonal" or period is None else -(-ahead // period) * period
     spread = np.stack([_spread_at(series, int(lag)) for lag in lags])
+    spread = np.where(np.isnan(spread), np.sqrt(2) * around, spread)  # that of two values that nothing connects
     if method == "drift":
         length = np.mean([len(values) for values in series])
         spread = spread * np.sqrt(1 + ahead / max(length - 1, 1))[:, None]
-    return np.maximum(spread, _SMALLEST_STD)
+    return np.maximum(np.nan_to_num(spread), _SMALLEST_STD)
 
 
 def _spread_at(series: Sequence[np.ndarray], lag: int) -> np.ndarray:
-    """Root mean square of values ``lag`` apart; from a smaller lag by the square-root law where there are none."""
+    """Root mean square of values ``lag`` apart; from a smaller lag by the square-root law where there are none.
+
+    NaN of channels without two values in a row.
+    """
     known = min(lag, max(max(len(values) for values in series) - 1, 1))
     while True:
-        spread = _rms([values[known:] - values[:-known] for values in series if len(values) > known])
+        spread = _rms([values[known:] - values[:-known] for values in series])
         if known == 1 or np.isfinite(spread).all():
-            return np.nan_to_num(spread) * np.sqrt(lag / known)
+            return spread * np.sqrt(lag / known)
         known = max(known // 2, 1)
 
 

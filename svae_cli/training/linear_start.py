@@ -105,6 +105,8 @@ def _components(rest: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.
     if dim == 0:
         return np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((width, 0))
     lags = max(2, int(np.ceil(dim / width)))
+    # Windows too short to show so many lags go on with their last value: this is where EM begins, no more.
+    rest = np.pad(rest, ((0, 0), (0, max(0, lags + 1 - rest.shape[1])), (0, 0)), mode="edge")
     length = rest.shape[1] - lags + 1
     stacked = np.concatenate([rest[:, lags - 1 - j : lags - 1 - j + length] for j in range(lags)], axis=-1)
     variances, axes = np.linalg.eigh(np.cov(stacked.reshape(-1, stacked.shape[-1]).T).reshape(lags * width, -1))

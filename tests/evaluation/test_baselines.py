@@ -83,6 +83,15 @@ def test_spread_beyond_the_known_lags_follows_the_square_root_law():
     np.testing.assert_allclose(spread[7], 3.0 * np.sqrt(8 / 2))
 
 
+def test_spread_of_single_values_is_that_of_two_that_nothing_connects():
+    series = [np.array([[v, 1.0]]) for v in (-1.0, 1.0, 1.0, -1.0)]
+    spread = spread_ahead(series, 2, "last", means=np.array([0.0, 1.0]))
+    np.testing.assert_allclose(spread[:, 0], np.sqrt(2))
+    assert (spread[:, 1] < 1e-6).all()
+    apart = [np.array([[0.0], [np.nan], [2.0]])]
+    np.testing.assert_allclose(spread_ahead(apart, 1, "last", means=np.array([1.0])), np.sqrt(2))
+
+
 def test_spread_of_seasonal_naive_is_that_of_its_residuals():
     rng = np.random.default_rng(1)
     noisy = [np.tile([0.0, 10.0, 20.0], 2000)[:, None] + rng.normal(size=(6000, 1))]

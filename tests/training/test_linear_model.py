@@ -126,6 +126,15 @@ def test_seasonal_start_rotates_at_the_period():
     assert np.min(np.abs(angles - 2 * np.pi / 12)) < 1e-3
 
 
+@pytest.mark.parametrize(("window", "dim"), [(1, 1), (2, 1), (3, 8), (6, 8)])
+def test_windows_of_a_few_steps_have_a_start(window, dim):
+    values = np.random.default_rng(6).standard_normal((300, 1)).cumsum(axis=0)
+    reader = WindowReader(SeriesSet.from_arrays([values]), Scaler.identity(1), length=window, dtype="f8")
+    batch = reader.draw(0, 0, 32)
+    model = em_step(linear_start(batch, (), latent_dim=dim), batch, batch_size=8)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array)))
+
+
 @pytest.mark.parametrize(("dim", "pairs"), [(16, 3), (8, 2), (4, 1), (3, 1), (2, 1), (1, 0)])
 def test_seasons_leave_states_for_what_happens_between_two_steps(dim, pairs):
     rng, step = np.random.default_rng(5), np.arange(2000)
