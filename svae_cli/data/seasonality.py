@@ -95,7 +95,7 @@ def repetition(
     for steps, n in sorted(others.items()):
         if found.relative(steps, first) < _MUCH_BETTER and found.relative(steps, best) < _BETTER:
             best, times = steps, n
-    if best == first and (better := [n for n in others if n > usual and found.in_some(n, first)]):
+    if best == first and (better := [n for n in others if n > max(usual, 2 * first - 1) and found.in_some(n, first)]):
         best = min(better, key=lambda steps: found.better_of(steps, first))
         return Repetition(best, others[best], found.better_of(best, first), within=first)
     return Repetition(best, times, found.alone(best))

@@ -37,7 +37,9 @@ def repetition_of(settings: Settings, data: SeriesSet, scaler: Scaler, periods: 
         return None
     usual = min(USUAL_WINDOW, settings.window or max(data.lengths)) / 2
     found = repetition(data, scaler, periods, usual=usual, longest=_LONGEST)
-    return found if found is not None and (found.steps <= usual or found.change < _REPEATS) else None
+    if found is None or found.steps <= usual or found.within:
+        return found
+    return found if found.change < _REPEATS else None
 
 
 def margin_of(settings: Settings) -> int:

@@ -9,6 +9,7 @@ from svae_cli.data.seasonality import detect_periods, repetition, shorter_cycle
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
 from svae_cli.training.plan import make_plan
+from svae_cli.training.season_choice import repetition_of
 
 
 def week(steps: int = 24 * 7 * 16, *, weekend: float = 0.2, channels: int = 2) -> SeriesSet:
@@ -61,6 +62,15 @@ def test_a_week_of_some_channels_has_the_day_of_the_others_within():
     assert found_in(SeriesSet.from_arrays([many]), (24.0,))[:2] == (24, 1)  # one in nineteen is none
     usual = found_in(SeriesSet.from_arrays([np.concatenate([traffic, weather], axis=1)]), (24.0,), usual=200)
     assert usual[:2] == (24, 1)  # windows show it
+
+
+def test_a_week_among_channels_of_noise_is_kept():
+    noise = np.random.default_rng(9).standard_normal((24 * 7 * 16, 9))
+    data = SeriesSet.from_arrays([np.concatenate([week(channels=1).read(0), noise], axis=1)])
+    found = repetition_of(Settings(likelihood="gaussian"), data, Scaler.measure(data), (24.0,))
+    assert found is not None
+    assert (found.steps, found.within) == (168, 24)
+    assert found.change > 1.5  # of all channels together, which is no reason to forget the day
 
 
 def test_the_week_is_found_beside_a_slow_cycle_and_from_a_coarse_spectrum():
