@@ -101,9 +101,10 @@ def _resolve_short_season(
     if asked is not None:
         return settings
     periods, repeated = seasons
-    found = shorter_cycle(data, scaler, periods, season=season) if season > USUAL_WINDOW / 2 else 0
-    if repeated is not None and repeated.within and repeated.steps == season:
+    if repeated is not None and repeated.steps == season and repeated.within:
         found = repeated.within
+    else:
+        found = shorter_cycle(data, scaler, periods, season=season) if season > USUAL_WINDOW / 2 else 0
     if found:
         choices["short_season"] = f"{found} steps: how far nearby cycles are off the season has a say as well"
     return settings.changed(short_season=found)
