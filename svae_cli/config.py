@@ -41,6 +41,8 @@ class Settings:
             forecasts; 0 remembers none, None takes the longest period that stands out of the data's spectrum.
         short_season: steps of a shorter cycle within the season, whose deviations from it are remembered; 0 remembers
             none, None takes one that stands out where the season is long.
+        lags: last values of each channel that a regression with a say in forecasts looks back on; 0 for no regression,
+            None chooses, and takes none where it does not beat the simple ways.
         stable: hold the dynamics' largest singular value at 1 or below.
         unit_roots: of continuous data, levels whose return to a mean cannot be told from none are random walks.
         window: steps in a training window; None chooses from the series' lengths.
@@ -85,6 +87,7 @@ class Settings:
     residual_chains: ResidualKind = "auto"
     season: int | None = None
     short_season: int | None = None
+    lags: int | None = None
     stable: bool = False
     unit_roots: bool = True
     window: int | None = None
@@ -131,6 +134,8 @@ class Settings:
             raise UsageError(f"--season is {self.season}; expected 2 steps or more, or 0 for none")
         if self.short_season is not None and (self.short_season < 0 or self.short_season == 1):
             raise UsageError(f"--short-season is {self.short_season}; expected 2 steps or more, or 0 for none")
+        if self.lags is not None and self.lags < 0:
+            raise UsageError(f"--lags is {self.lags}; expected 1 step or more, or 0 for none")
         if not 0 <= self.mask_rate < 1:
             raise UsageError(f"--mask-rate is {self.mask_rate}; expected 0 up to, not including, 1")
         if not 0 < self.val_fraction < 1:
@@ -156,6 +161,7 @@ class Settings:
         for asked, what, hint in (
             (self.residual_chains == "on", "residual chains need", "--residual-chains off"),
             (bool(self.season), "the memory of a season needs", "--season 0"),
+            (bool(self.lags), "a regression on last values needs", "--lags 0"),
         ):
             if asked and (self.posterior != "svae" or by_bound or not self._may_be_gaussian):
                 raise UsageError(f"{what} Gaussian noise, the svae posterior and the predictive objective", hint=hint)

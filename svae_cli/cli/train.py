@@ -70,6 +70,9 @@ class Fitting:
     short_season: Annotated[
         int | None, typer.Option("--short-season", metavar="STEPS", help="A shorter one within it, as days of a week.")
     ] = None
+    lags: Annotated[
+        int | None, typer.Option("--lags", metavar="STEPS", help="Last values that forecasts regress on; 0 for none.")
+    ] = None
     stable: Annotated[bool, typer.Option("--stable", help="Keep the dynamics from growing.")] = Settings.stable
     unit_roots: Annotated[
         bool, typer.Option("--unit-roots/--no-unit-roots", help="Levels without a visible mean are random walks.")

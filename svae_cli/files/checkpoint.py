@@ -161,6 +161,7 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
         residual_chains="off",
         season=0,
         short_season=0,
+        lags=0,
     )
     model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
     optimizer: Any = None

@@ -14,6 +14,7 @@ from svae_cli.files.sink import new_hdf5
 from svae_cli.files.tree import read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.lags import steps_ahead
 
 _HARMLESS = 1 << 24
 """Arrays of so many numbers are made without asking."""
@@ -97,6 +98,7 @@ def _check_sizes(settings: Settings, n_channels: int, group: h5py.Group, where: 
     hidden, ends = settings.hidden, max(2 * n_channels, settings.latent_dim)
     recurrent = [6 * width * (width + ends) for width in hidden] if settings.posterior != "svae" else []
     layers = [a * b for a, b in pairwise((ends, *hidden, ends))]
-    largest = max([settings.latent_dim**2, settings.latent_dim * n_channels, *layers, *recurrent])
+    regression = (settings.lags or 0) * steps_ahead(settings.lags or 0) * n_channels
+    largest = max([regression, settings.latent_dim**2, settings.latent_dim * n_channels, *layers, *recurrent])
     if largest > max(stored, _HARMLESS):
         raise ModelError(f"its settings ask for arrays of {largest:,} numbers; it holds {stored:,}", where=where)

@@ -13,6 +13,7 @@ from svae_cli.config import Settings
 from svae_cli.models.decoder import LinearDecoder, NetworkDecoder
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.frames import FrameDecoder, FrameEncoder
+from svae_cli.models.lags import LagRegression
 from svae_cli.models.likelihoods import (
     BernoulliLikelihood,
     GaussianLikelihood,
@@ -80,6 +81,7 @@ def full_model(
     channel_shape: tuple[int, ...] = (),
     residual: ResidualChains | None = None,
     season: SeasonMemory | None = None,
+    lags: LagRegression | None = None,
 ) -> SVAE:
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
@@ -95,6 +97,7 @@ def full_model(
         channel_shape: of frames.
         residual: of the channels, in standardised units, if the settings ask for it.
         season: the memory of other cycles, in standardised units, if the settings ask for it.
+        lags: the regression on last values, if the settings ask for it.
     """
     likelihood, loadings, offset, spread = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
@@ -126,6 +129,7 @@ def full_model(
         likelihood=likelihood,
         residual=chains,
         season=memory,
+        lags=lags if settings.lags else None,
     )
     return as_dtype(model, loadings.dtype)
 
@@ -188,7 +192,8 @@ def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shap
         dtype=np.dtype(settings.precision),
     )
     half, one = np.full(n_channels, 0.5), np.ones(n_channels)
-    return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape)
+    lags = LagRegression.unknown(n_channels, settings.lags) if settings.lags else None
+    return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape, lags=lags)
 
 
 def with_potentials(model: SVAE) -> SVAE:
@@ -212,6 +217,7 @@ def with_potentials(model: SVAE) -> SVAE:
         likelihood=model.likelihood,
         residual=model.residual,
         season=model.season,
+        lags=model.lags,
     )
 
 

@@ -13,6 +13,7 @@ from svae_cli.inference import Gaussian, PiecePosterior, Posterior, Potential, k
 from svae_cli.models.decoder import Decoder, LinearDecoder
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.frames import FrameDecoder
+from svae_cli.models.lags import LagRegression
 from svae_cli.models.likelihoods import GaussianLikelihood, Likelihood
 from svae_cli.models.posteriors import ChainFamily, ChainPosterior, PathPosterior, RecurrentFamily
 from svae_cli.models.posteriors.recurrent import PATHS
@@ -71,6 +72,7 @@ class SVAE(eqx.Module):
         likelihood: predictors to observations.
         residual: what lasts of each channel's noise, or None if it is white.
         season: what other cycles say of each value, or None if nothing is remembered.
+        lags: what each channel's own last values say of the next ones, for forecasts, or None.
     """
 
     dynamics: Dynamics
@@ -79,6 +81,7 @@ class SVAE(eqx.Module):
     likelihood: Likelihood
     residual: ResidualChains | None = None
     season: SeasonMemory | None = None
+    lags: LagRegression | None = None
 
     @full_precision
     def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:

@@ -4,9 +4,10 @@ A model that fits what it was trained on need not fit what came since, and may t
 the last season again. The data that are to be continued show it: forecast their last steps from those before, from up
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
-the model knows least of. The last value has a second say, at the steps that it knows best: there a model may take for
-noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, and they swing
-with the season as those errors do.
+the model knows least of. So it is with the regression of each channel on its own last values, if the model has one,
+at all steps alike. The last value has a second say, at the steps that the model knows best: there it may take for
+noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, where they are
+smaller, narrower, and they swing with the season as those errors do.
 """
 
 from typing import NamedTuple
@@ -25,19 +26,23 @@ CAP = 9.0
 
 _CYCLES = 3  # seasons in the mean of the last ones
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
+_DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
+_REGRESSION = 0.4  # its share before anything is known: in training it was better than the simple ways
 
 
 class Continuations(NamedTuple):
-    """The simplest ways to go on from an origin: the last value, the last season, the mean of the last three seasons.
+    """Ways to go on from an origin: the last value, the last season, the mean of the last three seasons, a regression.
 
     Attributes:
         table: forecasts by the step's phase in the model's season; with no season the last value is the only way, of
             one phase.
         known: channels of which any value was seen.
+        regressed: what the regression on last values says of the steps ahead; no steps without one.
     """
 
     table: Float[Array, "way phase channel"]
     known: Bool[Array, " channel"]
+    regressed: Float[Array, "ahead channel"]
 
     @classmethod
     def of(
@@ -46,6 +51,7 @@ class Continuations(NamedTuple):
         observed: Bool[Array, "time channel"],
         origin: Int[Array, ""],
         season: OwnSeason,
+        regressed: Float[Array, "ahead channel"] | None = None,
     ) -> "Continuations":
         """From what was observed before the origin.
 
@@ -54,6 +60,7 @@ class Continuations(NamedTuple):
             observed: which of them count.
             origin: the first step to be forecast.
             season: of each channel.
+            regressed: see above; None for no steps.
         """
         step = jnp.arange(len(values))[:, None]
         latest = jnp.max(jnp.where(observed & (step < origin), step, -1), axis=0)
@@ -67,7 +74,8 @@ class Continuations(NamedTuple):
             ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
             return jnp.stack(ways)[:, jnp.arange(phases) % period]
 
-        return cls(season.choose(repeated), latest >= 0)
+        nothing = jnp.zeros((0, values.shape[1]), values.dtype)
+        return cls(season.choose(repeated), latest >= 0, nothing if regressed is None else regressed)
 
     @property
     def period(self) -> int:
@@ -77,7 +85,7 @@ class Continuations(NamedTuple):
     def beyond(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"]
     ) -> Float[Array, "way time channel"]:
-        """By how much each way differs from a forecast, 0 where it has nothing to say.
+        """By how much each simple way differs from a forecast, 0 where it has nothing to say.
 
         Args:
             mean: the forecast.
@@ -88,7 +96,7 @@ class Continuations(NamedTuple):
     def added(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
     ) -> Float[Array, "say time channel"]:
-        """What each say adds to a forecast: those of all ways far ahead, then that of the last value close by.
+        """What each say adds to a forecast: the simple ways far ahead, the regression, the last value close by.
 
         Args:
             mean: the forecast.
@@ -96,7 +104,12 @@ class Continuations(NamedTuple):
             unknown: how little the model knows of a step, 0 to 1.
         """
         beyond = self.beyond(mean, ahead)
-        return jnp.concatenate([beyond * unknown, beyond[:1] * (1 - unknown) ** 2])
+        regression = jnp.zeros((0, *mean.shape), mean.dtype)
+        if len(self.regressed):
+            inside = self.known & ((ahead >= 0) & (ahead < len(self.regressed)))[:, None]
+            said = self.regressed[jnp.clip(ahead, 0, len(self.regressed) - 1)]
+            regression = jnp.where(inside, said - mean, 0.0)[None]
+        return jnp.concatenate([beyond * unknown, regression, beyond[:1] * (1 - unknown) ** 2])
 
 
 def _last_cycles(
@@ -115,10 +128,10 @@ class ForecastCheck(NamedTuple):
     """What the past of a series says of the forecasts of its future.
 
     Attributes:
-        shares: of each way to go on in the forecast of the steps that are known least, then of the last value in that
-            of the steps that are known best; the rest is the model's.
+        shares: of each simple way in the forecast of the steps that are known least, of the regression in all, then of
+            the last value in that of the steps that are known best; the rest is the model's.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
-            own, shrunk to that of all, which is shrunk to 1; not below 1.
+            own, shrunk to that of all, which is shrunk to 1; below 1 no channel's is smaller than that of all.
         swing: of the ratio with the season, 1 on average; its parts are counted from ``start``.
         farthest: predictive variance at the end of the forecasts of known steps.
         ways: the simplest continuations of the series.
@@ -169,11 +182,12 @@ def forecast_check(
     apart = jnp.clip((start - back) // (2 * (PASSES - 1)), 1, jnp.maximum(back, 1))
     step, span = jnp.arange(len(values)), min(horizon, max(len(values) // 2, 1))
 
-    def look_back(_: None, number: Array) -> tuple[None, tuple[Errors, Array]]:
-        origin = start - back - number * apart
+    def look_back(_: None, number: Array) -> tuple[None, tuple[Errors, Array, Array]]:
+        origin = jnp.where(number < 0, start, start - back - number * apart)
         seen = observed & (step < origin)[:, None]
         predictor = model.predictor_moments(model.posterior(values, seen, inputs))
         moments = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+        regressed = _regressed(model, jnp.where(seen, values, moments[0]), origin, own, horizon)
         truth, known, mean, variance = (
             jax.lax.dynamic_slice_in_dim(a, origin, span) for a in (values, observed & (origin > 0), *moments)
         )
@@ -181,20 +195,32 @@ def forecast_check(
         within = (ahead < back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-        added = Continuations.of(values, seen, origin, own).added(mean, ahead, unknown)
+        added = Continuations.of(values, seen, origin, own, regressed).added(mean, ahead, unknown)
         season = {"period": period or 1, "first": origin - start}
-        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest)
+        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest, regressed)
 
-    errors, ends = jax.lax.scan(look_back, None, jnp.arange(PASSES))[1]
+    # With a regression the future is the first pass: its past has gaps to be filled, too.
+    passes = jnp.arange(0 if model.lags is None else -1, PASSES)
+    found = jax.lax.scan(look_back, None, passes)[1]
+    errors, ends = jax.tree.map(lambda a: a[-PASSES:], found[0]), found[1][-PASSES:]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
-    shares = _shares(in_all, whole)
+    shares = _shares(in_all, whole, regression=model.lags is not None)
     ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
     cycles = ((PASSES - 1) * apart + back) / (period or 1)
     swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
     farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-    ways = Continuations.of(values, observed, start, own)
+    ways = Continuations.of(values, observed, start, own, found[2][0])
     return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
+
+
+def _regressed(
+    model: SVAE, filled: Float[Array, "time channel"], origin: Int[Array, ""], season: OwnSeason, horizon: int
+) -> Float[Array, "ahead channel"]:
+    """What the model's regression on last values says of the steps from an origin on; no steps without one."""
+    if model.lags is None:
+        return jnp.zeros((0, filled.shape[1]), filled.dtype)
+    return model.lags.continued(model.lags.last(filled, origin, season.period or 1), horizon)
 
 
 def _swing(
@@ -216,7 +242,7 @@ def _swing(
 def _ratio(
     squares: Float[Array, "origin channel"], asked: Bool[Array, "origin channel"], whole: Float[Array, ""]
 ) -> Float[Array, " channel"]:
-    """By how much variances grow: that of all channels first, to which each channel's own is then shrunk.
+    """By how much variances grow or shrink: that of all channels first, to which each channel's own is then shrunk.
 
     Args:
         squares: mean squared errors over variances.
@@ -225,11 +251,14 @@ def _ratio(
     """
     capped = jnp.where(asked, jnp.clip(squares, 0.0, CAP), 0.0)
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
-    # Never narrower: steps that training has seen are easier to forecast than the future.
-    of_all = (PRIOR + whole * jnp.sum(by_origin)) / (PRIOR + whole * jnp.sum(jnp.any(asked, axis=1)))
-    of_all = jnp.maximum(of_all, 1.0)
-    own = (PRIOR * of_all + whole * jnp.sum(capped, axis=0)) / (PRIOR + whole * jnp.sum(asked, axis=0))
-    return jnp.maximum(own, 1.0)
+
+    def shrunk(total: Array, count: Array, centre: Array) -> Array:
+        wider, narrower = ((n * centre + whole * total) / (n + whole * count) for n in (PRIOR, _DOUBTED * PRIOR))
+        return jnp.where(wider > centre, wider, narrower)
+
+    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), jnp.ones_like(whole))
+    own = shrunk(jnp.sum(capped, axis=0), jnp.sum(asked, axis=0), of_all)
+    return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 
 
 def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " channel"]) -> Array:
@@ -237,12 +266,13 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "say channel"]:
+def _shares(errors: Errors, whole: Float[Array, ""], *, regression: bool) -> Float[Array, "say channel"]:
     """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
         errors: by origin.
         whole: how much of a horizon an origin's forecast was, and so how much it counts for.
+        regression: whether the last but one is that of a regression.
     """
     origins = jnp.sum(errors.counts > 0, axis=0)
     each = 1.0 / jnp.maximum(errors.counts * origins, 1)
@@ -251,7 +281,8 @@ def _shares(errors: Errors, whole: Float[Array, ""]) -> Float[Array, "say channe
     own = jnp.sum(each * errors.own, axis=0)
     own_of_all, square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, jnp.zeros_like(linear_of_all))
+    first = jnp.zeros_like(linear_of_all).at[-2].set(_REGRESSION if regression else 0.0)
+    centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, first)
     return _far_then_near(own, square, linear, origins * whole, centre)
 
 
@@ -262,7 +293,7 @@ def _far_then_near(
     passes: Float[Array, "#channel"],
     centre: Float[Array, "say #channel"],
 ) -> Float[Array, "say channel"]:
-    """``best_shares`` of the ways far ahead, and, with these, of the last value close by."""
+    """``best_shares`` of all but the last, and, with these, of that: the last value close by."""
     far = best_shares(own, square[:-1, :-1], linear[:-1], passes, centre[:-1])
     left = own - 2 * jnp.sum(far * linear[:-1], axis=0) + jnp.einsum("vc,vwc,wc->c", far, square[:-1, :-1], far)
     close = linear[-1:] - jnp.sum(far * square[-1, :-1], axis=0)

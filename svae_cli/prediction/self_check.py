@@ -31,7 +31,7 @@ PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
 
 _TENTHS = 10  # a share is so many tenths
-_WAYS = 4  # to have a say, at most
+_WAYS = 5  # to have a say, at most
 _ROUNDED = 1e-4  # of the variance
 
 

@@ -192,6 +192,7 @@ def full_from(plan: Plan, linear: SVAE) -> SVAE:
         channel_shape=plan.data.channel_shape,
         residual=residual,
         season=season,
+        lags=plan.lags,
     )
 
 

@@ -188,6 +188,8 @@ def masked_optimizer(plan: Plan) -> Stepping:
 
     def trainable(model):
         learned = jax.tree.map(eqx.is_inexact_array, model)
+        if model.lags is not None:
+            learned = eqx.tree_at(lambda m: m.lags, learned, jax.tree.map(lambda _: False, model.lags))
         if settings.noise is not None:
             learned = eqx.tree_at(lambda m: m.likelihood, learned, jax.tree.map(lambda _: False, model.likelihood))
         if not by_gradient:

@@ -16,8 +16,10 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.data.spikes import spike_limits, without_spikes
 from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
+from svae_cli.models.lags import LagRegression
 from svae_cli.models.season import CYCLES, SeasonMemory
 from svae_cli.training.holding_out import hold_out
+from svae_cli.training.lag_start import resolve_lags
 from svae_cli.training.season_choice import (
     USUAL_WINDOW,
     margin_of,
@@ -81,6 +83,7 @@ class Plan:
         valid_hidden: what validation hides of them.
         periods: seasonal periods, in steps.
         season: what other cycles say by themselves, in the linear start's units; None if they are not asked.
+        lags: the regression on last values, if there is one.
         choices: the reasons.
         split: what is held out.
         fingerprint: of the data.
@@ -99,6 +102,7 @@ class Plan:
     valid_hidden: np.ndarray
     periods: tuple[float, ...]
     season: SeasonMemory | None
+    lags: LagRegression | None
     choices: dict[str, str]
     split: dict[str, Any]
     fingerprint: str
@@ -132,7 +136,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     seasons = periods, repetition_of(settings, data, start_scaler, periods)
     settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices)
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
-    settings = _resolve_residual(settings, train, choices)
+    settings, lags = resolve_lags(_resolve_residual(settings, train, choices), train, start_scaler, choices)
     cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
     linear = cut(train, start_scaler, margin=0)
     valid_windows = _validation_windows(cut(held, scaler))
@@ -150,6 +154,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
         valid_hidden=hide(valid_windows.observed, "mixed", 0.3, np.random.default_rng([settings.seed, 0x7A11D])),
         periods=periods,
         season=_memory(settings, train, start_scaler),
+        lags=lags,
         choices=choices,
         split=split,
         fingerprint=fingerprint,

@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from svae_cli import prediction
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
+from svae_cli.models.lags import LagRegression
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import Continuations, _ratio, forecast_check
 from svae_cli.prediction.own_season import OwnSeason
@@ -42,9 +44,25 @@ def _simplex(ways: int) -> list[np.ndarray]:
     return [np.array(s) / 10 for s in itertools.product(range(11), repeat=ways) if sum(s) <= 10]
 
 
+def _regressed(filled: np.ndarray, origin: int, period: int | None, maps: np.ndarray, steps: int) -> np.ndarray:
+    """Steps ahead, (step, channel), of maps from last values to next ones; what is before the record is its start."""
+    lags, ahead = maps.shape[1:]
+    past = [filled[t if t >= 0 else t % period if period else 0] for t in range(origin - lags, origin)]
+    low, high = np.min(past, axis=0), np.max(past, axis=0)
+    while len(past) < lags + steps:
+        before = np.array(past[-lags:])
+        following = before[-1] + np.einsum("lc,cla->ac", before - before[-1], maps)
+        past += list(np.clip(following, 2 * low - high, 2 * high - low))
+    return np.array(past[lags : lags + steps])
+
+
+@pytest.mark.parametrize("regression", [False, True])
 @pytest.mark.parametrize("period", [None, 7])
-def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period):
+def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period, regression):
     model = fitted.model if period is None else with_season(fitted, period).model
+    maps = np.random.default_rng(8).standard_normal((CHANNELS, 12, 4)).astype(np.float32) / 8
+    if regression:
+        model = eqx.tree_at(lambda m: m.lags, model, LagRegression(jnp.asarray(maps)), is_leaf=lambda x: x is None)
     raw = waves(1, 50, seed=3)[0] * 1.5
     raw[4:8, 2] = raw[30, 5] = np.nan
     values, observed, inputs = in_model_units(fitted, raw)
@@ -58,7 +76,11 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         ways = _ways(truth[:origin], period, 10) - mean
         own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
         unknown = np.sqrt(variance / variance.max(axis=0))
-        gaps.append(np.concatenate([ways * unknown, ways[:1] * (1 - unknown) ** 2]) / np.sqrt(variance))
+        says = [ways * unknown, ways[:1] * (1 - unknown) ** 2]
+        if regression:
+            filled = np.where(seen, values, predicted(model, values, seen, inputs)[0])
+            says.insert(1, _regressed(filled, origin, period, maps, 10)[None] - mean)
+        gaps.append(np.concatenate(says) / np.sqrt(variance))
     own, gaps = np.array(own), np.array(gaps)
     steps = ~np.isnan(own)
     asked = steps / steps.sum(axis=1, keepdims=True)
@@ -82,7 +104,10 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
     def best(says, error, centre):
         return loss(centre, says, slice(None), error, centre)[2]
 
-    far_of_all = best(far, error, np.zeros(gaps.shape[1] - 1))
+    first = np.zeros(gaps.shape[1] - 1)
+    if regression:
+        first[-1] = 0.4
+    far_of_all = best(far, error, first)
     near_of_all = best(near, rest(far_of_all, far, slice(None), error), np.zeros(1))
     ratios = np.zeros((8, CHANNELS))
     for channel in range(CHANNELS):
@@ -96,9 +121,10 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         assert taken == pytest.approx(least, rel=1e-3)
         left = error[..., channel] - np.einsum("w,owt->ot", chosen, gaps[..., channel])
         ratios[:, channel] = np.minimum(np.sum(asked[..., channel] * left**2, axis=1), 9.0)
-    of_all = max((4 + ratios.mean(axis=1).sum()) / 12, 1.0)
+    of_all = (4 + ratios.mean(axis=1).sum()) / 12
     assert of_all > 1
-    expected = np.maximum((4 * of_all + ratios.sum(axis=0)) / 12, 1.0)
+    wider, narrower = ((n * of_all + ratios.sum(axis=0)) / (n + 8) for n in (4, 8))
+    expected = np.maximum(np.where(wider > of_all, wider, narrower), 1.0)
     np.testing.assert_allclose(found.ratio, expected, rtol=5e-3)  # float32
     if period is None:
         np.testing.assert_allclose(found.swing, np.ones((1, CHANNELS)), rtol=1e-6)
@@ -214,16 +240,25 @@ def test_one_broken_channel_does_not_decide_alone():
     squares = jnp.ones((8, 10)).at[:, 0].set(1000.0)
     of_all = (4 + 8 * (9 + 9) / 10) / 12
     found = _ratio(squares, jnp.ones((8, 10), bool), jnp.asarray(1.0))
-    np.testing.assert_allclose(found, [(4 * of_all + 8 * 9) / 12, *[(4 * of_all + 8) / 12] * 9], rtol=1e-6)
+    np.testing.assert_allclose(found, [(4 * of_all + 8 * 9) / 12, *[(8 * of_all + 8) / 16] * 9], rtol=1e-6)
     asked = jnp.ones((8, 10), bool).at[:, 1].set(False)
     assert float(_ratio(squares, asked, jnp.asarray(1.0))[1]) == pytest.approx((4 + 8 * (9 + 8) / 9) / 12, rel=1e-6)
 
 
-def test_without_a_past_forecasts_stay_as_they_are_and_no_channel_gets_narrower_in_all(fitted):
+def test_narrower_intervals_need_twice_the_evidence_and_all_channels():
+    asked, whole = jnp.ones((8, 4), bool), jnp.asarray(1.0)
+    found = _ratio(jnp.full((8, 4), 0.5).at[:, 0].set(0.1), asked, whole)
+    of_all = (8 + 8 * (0.1 + 1.5) / 4) / 16
+    np.testing.assert_allclose(found, [of_all, *[max((8 * of_all + 8 * 0.5) / 16, of_all)] * 3], rtol=1e-6)
+    mixed = _ratio(jnp.full((8, 4), 2.0).at[:, 0].set(0.1), asked, whole)
+    assert float(mixed[0]) == 1.0
+    assert bool(jnp.all(mixed[1:] > 1.3))
+
+
+def test_without_a_past_forecasts_stay_as_they_are(fitted):
     values, observed, inputs = in_model_units(fitted, waves(1, 50, seed=3)[0])
     start = {"start": jnp.asarray(43), "horizon": 10}
     seen = observed & (jnp.arange(50) < 43)[:, None]
-    assert np.all(forecast_check(fitted.model, values, seen, inputs, **start).ratio >= 1)
     nothing = forecast_check(fitted.model, values, seen & False, inputs, **start)
     np.testing.assert_array_equal(nothing.ratio, 1)
     mean, variance = predicted(fitted.model, values, seen & False, inputs)

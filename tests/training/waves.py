@@ -23,7 +23,15 @@ def wave_model(shared: Path) -> FittedModel:
     if (file := shared / "waves.svae").exists():
         return load_model(file)
     settings = Settings(
-        latent_dim=3, window=40, linear_steps=10, em_steps=5, epochs=1, recognition="linear", decoder="linear", season=0
+        latent_dim=3,
+        window=40,
+        linear_steps=10,
+        em_steps=5,
+        epochs=1,
+        recognition="linear",
+        decoder="linear",
+        season=0,
+        lags=0,
     )
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         *_, last = fit(SeriesSet.from_arrays(list(waves(8, 60, seed=1))), settings)

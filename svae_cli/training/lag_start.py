@@ -1,0 +1,253 @@
+"""The lag regression by ridge regression: one map for all channels, to which each channel's own is shrunk.
+
+How far is decided by the last fifth of the examples, given the others, and by the first fifth; so is whether the
+regression is worth having: it must beat both the last value and the last season there.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from svae_cli.config import Settings
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import UsageError
+from svae_cli.models.lags import LagRegression, steps_ahead
+from svae_cli.training.season_choice import predicts_by_itself
+
+_SEASONAL = 336  # steps looked back on, at least, in whole seasons: two weeks of hours
+_PLAIN = 48  # without a season
+_LONGEST = 720  # longer seasons are not looked back on
+_PART = 6  # of the longest series is looked back on at most
+_FEWEST = 8  # lags worth a regression
+_RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of a lag
+_EXAMPLES = 300_000  # of all channels together
+_STRETCH = 4096  # steps read at once
+_JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide on what is learned from the others
+_WORTH = 0.97  # squared errors relative to those of the better simple way, above which there is no regression
+_CHANCE = 0.5  # over the root of the number of windows: random walks gain as much now and then
+_SEEN = 0.5  # of the values of an example that must be known
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Sums over examples of one channel of products: of lags, of lags and what came, of what came; their number."""
+
+    lags: Float[np.ndarray, "lag lag"]
+    both: Float[np.ndarray, "lag ahead"]
+    came: float
+    count: float
+
+    @classmethod
+    def of(cls, past: Float[np.ndarray, "example lag"], future: Float[np.ndarray, "example ahead"]) -> "_Moments":
+        return cls(past.T @ past, past.T @ future, float(np.sum(future**2)), float(len(past)))
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        return _Moments(
+            self.lags + other.lags, self.both + other.both, self.came + other.came, self.count + other.count
+        )
+
+    def errors(self, weights: Float[np.ndarray, "lag ahead"]) -> float:
+        """Sum of squared errors of a map."""
+        return float(self.came - 2 * np.sum(weights * self.both) + np.sum(weights * (self.lags @ weights)))
+
+    def ridge(self, ridge: float, centre: Float[np.ndarray, "lag ahead"]) -> Float[np.ndarray, "lag ahead"]:
+        """The map of the smallest squared errors, shrunk to ``centre``."""
+        size = len(self.lags)
+        penalty = ridge * np.trace(self.lags) / size + 1e-12
+        return centre + np.linalg.solve(self.lags + penalty * np.eye(size), self.both - self.lags @ centre)
+
+
+def resolve_lags(
+    settings: Settings, data: SeriesSet, scaler: Scaler, choices: dict[str, str]
+) -> tuple[Settings, LagRegression | None]:
+    """How far a regression looks back, and the regression, if there is to be one.
+
+    Args:
+        settings: with a season, or 0 for none.
+        data: what is learned from.
+        scaler: to the model's units.
+        choices: the reason is added to it.
+
+    Raises:
+        UsageError: more lags are asked for than the series can show.
+    """
+    longest = max(_lengths(data))
+    if settings.lags is not None and settings.lags > longest // 2:
+        raise UsageError(
+            f"--lags is {settings.lags}, but the longest series to learn from has {longest} steps",
+            hint=f"--lags {longest // 2} at most, or --lags 0",
+        )
+    if settings.lags == 0 or not predicts_by_itself(settings, data):
+        return settings.changed(lags=0), None
+    season = settings.season or 0
+    lags = settings.lags or usual_lags(season, longest)
+    if lags < _FEWEST and settings.lags is None:
+        return settings.changed(lags=0), None
+    found = _regression(data, scaler, lags, steps_ahead(lags), season, always=settings.lags is not None)
+    if found is None:
+        return settings.changed(lags=0), None
+    maps, left = found
+    choices["lags"] = (
+        f"{lags} steps: regressions on each channel's own last values have a say in forecasts; of what they "
+        f"were not fitted to they leave {left:.0%} of the squared error of the last value or season"
+    )
+    return settings.changed(lags=lags), LagRegression(jnp.asarray(maps, settings.precision))
+
+
+def usual_lags(season: int, longest: int) -> int:
+    """Whole seasons that make two weeks of hours or more, as far as the series show them several times."""
+    most = longest // _PART
+    if not season or season > min(most, _LONGEST):
+        return min(_PLAIN, most)
+    return min(-(-_SEASONAL // season), most // season) * season
+
+
+def _regression(
+    data: SeriesSet, scaler: Scaler, lags: int, ahead: int, season: int, *, always: bool
+) -> tuple[Float[np.ndarray, "channel lag ahead"], float] | None:
+    """The maps and what they leave of the simple ways' squared errors; None if that is too much, or cannot be told."""
+    first, middle, last = _parts(data, scaler, lags, ahead, season)
+    folds = [_Fold(_each(middle, first), last), _Fold(_each(middle, last), first)]
+    if not always and any(fold.whole.count < 2 * lags or not fold.asked for fold in folds):
+        return None
+    nothing, every = np.zeros((lags, ahead)), _each(_each(first, middle), last)
+    tried = {r: [fold.whole.ridge(r, nothing) for fold in folds] for r in _RIDGES}
+    ridge = min(_RIDGES, key=lambda r: sum(f.left([m] * len(every)) for f, m in zip(folds, tried[r], strict=True)))
+    shared, maps, own = _total(every).ridge(ridge, nothing), [], ([], [])
+    for d, known in enumerate(every):
+        options: dict[float | None, list[np.ndarray]] = {None: tried[ridge]}
+        for r in _RIDGES if known.count else ():
+            options[r] = [f.learned[d].ridge(r, m) for f, m in zip(folds, tried[ridge], strict=True)]
+        best = min(options, key=lambda r: sum(f.judged[d].errors(m) for f, m in zip(folds, options[r], strict=True)))
+        maps.append(shared if best is None else known.ridge(best, shared))
+        for chosen, found in zip(own, options[best], strict=True):
+            chosen.append(found)
+    remains = [f.left(chosen) / f.simple(lags, ahead, season) for f, chosen in zip(folds, own, strict=True)]
+    windows = sum(m.count for f in folds for m in f.judged) / (len(every) * ahead)  # that do not overlap
+    useful = np.mean(remains) < min(_WORTH, 1 - _CHANCE / np.sqrt(max(windows, 1))) and max(remains) < 1
+    return (np.stack(maps), float(np.mean(remains))) if always or useful else None
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """What is learned from, and what judges it: moments of each channel."""
+
+    learned: list[_Moments]
+    judged: list[_Moments]
+
+    @property
+    def whole(self) -> _Moments:
+        """Of what is learned from, of all channels together."""
+        return _total(self.learned)
+
+    @property
+    def asked(self) -> list[int]:
+        """Channels that can judge."""
+        return [d for d, moments in enumerate(self.judged) if moments.came > 0]
+
+    def left(self, maps: list[np.ndarray]) -> float:
+        """Mean over channels of squared errors relative to those of the last value."""
+        return float(np.mean([self.judged[d].errors(maps[d]) / self.judged[d].came for d in self.asked] or [1.0]))
+
+    def simple(self, lags: int, ahead: int, season: int) -> float:
+        """The same of the last value or the last season, the better one."""
+        repeated = _last_season(lags, ahead, season)
+        better = [min(1.0, self.judged[d].errors(repeated) / self.judged[d].came) for d in self.asked]
+        return float(np.mean(better or [1.0]))
+
+
+def _last_season(lags: int, ahead: int, season: int) -> Float[np.ndarray, "lag ahead"]:
+    """The map that repeats the last season; that of the last value without one."""
+    weights = np.zeros((lags, ahead))
+    if 0 < season <= lags:
+        weights[lags - season + np.arange(ahead) % season, np.arange(ahead)] = 1.0
+    return weights
+
+
+def _each(some: list[_Moments], others: list[_Moments]) -> list[_Moments]:
+    return [a + b for a, b in zip(some, others, strict=True)]
+
+
+def _total(moments: list[_Moments]) -> _Moments:
+    total = moments[0]
+    for more in moments[1:]:
+        total = total + more
+    return total
+
+
+def _parts(
+    data: SeriesSet, scaler: Scaler, lags: int, ahead: int, season: int
+) -> tuple[list[_Moments], list[_Moments], list[_Moments]]:
+    """Moments of each channel's examples: of the first fifth of them, of the middle, of the last fifth."""
+    span, width = lags + ahead, data.n_channels
+    lengths = _lengths(data)
+    places = [(i, start) for i, length in enumerate(lengths) for start in range(0, length - span + 1, _STRETCH)]
+    every = max(1, sum(max(length - span + 1, 0) for length in lengths) * width // _EXAMPLES)
+    few = every // _STRETCH + 1  # of a very long record only every so many stretches are read
+    places, every = places[::few], max(1, every // few)
+    begins = np.cumsum([0, *(min(_STRETCH, lengths[i] - span + 1 - start) for i, start in places)])
+    empty = _Moments(np.zeros((lags, lags)), np.zeros((lags, ahead)), 0.0, 0.0)
+    parts = [empty] * width, [empty] * width, [empty] * width
+    borders = np.array([0.0, _JUDGED, 1 - _JUDGED, 1.0]) * begins[-1]
+    for (index, start), begin in zip(places, begins, strict=False):
+        raw = _learned(data, index, start, min(start + _STRETCH + span - 1, lengths[index]))
+        values = _filled(scaler.to_model(raw.astype(np.float64)), season)
+        for d in range(width):
+            past, future, which = _examples(values[:, d], ~np.isnan(raw[:, d]), lags, ahead, every)
+            cuts = np.searchsorted(begin + which, borders)
+            for part, low, high in zip(parts, cuts, cuts[1:], strict=False):
+                if low < high:
+                    part[d] = part[d] + _Moments.of(past[low:high], future[low:high])
+    return parts
+
+
+def _lengths(data: SeriesSet) -> tuple[int, ...]:
+    """Steps of the series, of the whole ones where parts were cut out."""
+    return data.lengths if data.uncut is None else data.uncut[0].lengths
+
+
+def _learned(data: SeriesSet, index: int, start: int, stop: int) -> Float[np.ndarray, "time channel"]:
+    """Values of one of the whole series: NaN where missing, and where they are held out."""
+    if data.uncut is None:
+        return data.read(index, start, stop)
+    whole, places = data.uncut
+    values = np.full((stop - start, data.n_channels), np.nan)
+    for (number, first), length in zip(places, data.lengths, strict=True):
+        low, high = max(first, start), min(first + length, stop)
+        if number == index and low < high:
+            values[low - start : high - start] = whole.read(index, low, high)
+    return values
+
+
+def _examples(
+    values: Float[np.ndarray, " time"], known: Bool[np.ndarray, " time"], lags: int, ahead: int, every: int
+) -> tuple[Float[np.ndarray, "example lag"], Float[np.ndarray, "example ahead"], Int[np.ndarray, " example"]]:
+    """Windows of one channel whose last value before the future is known, and half of the others; their first steps."""
+    span = lags + ahead
+    sums = np.concatenate([[0], np.cumsum(known)])
+    before, after = sums[lags:-ahead] - sums[:-span], sums[span:] - sums[lags:-ahead]
+    good = known[lags - 1 : len(known) - ahead] & (before >= _SEEN * lags) & (after >= _SEEN * ahead)
+    which = np.flatnonzero(good & (np.arange(len(good)) % every == 0))
+    rows = np.lib.stride_tricks.sliding_window_view(values, span)[which]
+    rows = rows - rows[:, lags - 1 : lags]
+    return rows[:, :lags], rows[:, lags:], which
+
+
+def _filled(values: Float[np.ndarray, "time channel"], season: int) -> Float[np.ndarray, "time channel"]:
+    """Earlier cycles in gaps of half a season and more, straight lines in others; the mean, 0, if nothing is known."""
+    filled, steps, missing = values.copy(), np.arange(len(values)), np.isnan(values)
+    for d in range(values.shape[1] if season else 0):
+        known = np.flatnonzero(~missing[:, d])
+        before, after = np.searchsorted(known, steps, "right") - 1, np.searchsorted(known, steps)
+        ends = np.concatenate([known, [-len(values), 2 * len(values)]])  # -2 and -1: before the first, after the last
+        gap = ends[np.where(after < len(known), after, -1)] - ends[np.where(before >= 0, before, -2)]
+        for back in range(season, len(values), season):
+            wanted = np.flatnonzero(np.isnan(filled[:, d]) & (gap > season / 2) & (steps >= back))
+            filled[wanted, d] = values[wanted - back, d]
+    for column in filled.T:
+        known = ~np.isnan(column)
+        column[:] = np.interp(steps, steps[known], column[known]) if known.any() else 0.0
+    return filled

@@ -1,0 +1,138 @@
+"""The lag regression's fit: exact where a regression is, as ridge regression by hand, and silent where it is no use."""
+
+import numpy as np
+import pytest
+
+from svae_cli.config import Settings
+from svae_cli.data.scaler import Scaler
+from svae_cli.data.series import SeriesSet
+from svae_cli.errors import UsageError
+from svae_cli.training import lag_start
+from svae_cli.training.holding_out import hold_out
+from svae_cli.training.lag_start import _filled, _parts, resolve_lags, usual_lags
+
+RESOLVED = Settings(objective="predictive", likelihood="gaussian", season=0)
+
+
+def _regression(record: np.ndarray, settings: Settings = RESOLVED):
+    data = SeriesSet.from_arrays([record])
+    return resolve_lags(settings, data, Scaler.identity(record.shape[1]), {})
+
+
+def _seasonal(steps: int, seed: int = 0) -> np.ndarray:
+    """A fixed cycle of 12 steps and noise, in two channels: the mean of many cycles knows more than the last one."""
+    rng = np.random.default_rng(seed)
+    cycle = rng.standard_normal((12, 2))
+    return cycle[np.arange(steps) % 12] + 0.5 * rng.standard_normal((steps, 2))
+
+
+def test_a_regression_on_far_lags_is_found_and_leaves_what_is_noise():
+    record = _seasonal(900)
+    settings, found = _regression(record, RESOLVED.changed(season=12))
+    assert found is not None
+    assert settings.lags == found.lags == 144
+    errors, repeats = [], []
+    for origin in range(750, 870, 10):
+        past = record[origin - 144 : origin]
+        truth = record[origin : origin + 12]
+        errors.append(np.mean((np.asarray(found.continued(past.astype(np.float32), 12)) - truth) ** 2))
+        repeats.append(np.mean((record[origin - 12 : origin] - truth) ** 2))
+    assert np.mean(errors) < 1.3 * 0.5**2 < 0.7 * np.mean(repeats)
+
+
+def test_random_walks_have_no_regression_unless_it_is_asked_for():
+    walks = [np.cumsum(np.random.default_rng(seed).standard_normal((600, 2)), axis=0) for seed in range(8)]
+    assert [_regression(walk)[1] for walk in walks] == [None] * 8
+    walk = walks[0]
+    assert (
+        _regression(np.random.default_rng(1).standard_normal((600, 2)))[1] is not None
+    )  # the mean beats the last value
+    settings, found = _regression(walk, RESOLVED.changed(lags=10))
+    assert settings.lags == 10
+    assert found is not None
+    assert found.maps.shape == (2, 10, 10)
+
+
+def test_moments_are_those_of_examples_whose_last_value_is_known():
+    rng = np.random.default_rng(2)
+    record = rng.standard_normal((60, 1))
+    record[[20, 41], 0] = np.nan
+    data = SeriesSet.from_arrays([record])
+    first, middle, last = (part[0] for part in _parts(data, Scaler.identity(1), 5, 3, 0))
+    filled = _filled(record, 0)[:, 0]
+    rows = [t for t in range(5, 58) if not np.isnan(record[t - 1, 0])]
+    past = np.array([filled[t - 5 : t] - filled[t - 1] for t in rows])
+    future = np.array([filled[t : t + 3] - filled[t - 1] for t in rows])
+    both = first + middle + last
+    assert both.count == len(rows)
+    assert [first.count, last.count] == [11, 10]  # of 53 places, less those after a gap
+    np.testing.assert_allclose(both.lags, past.T @ past)
+    np.testing.assert_allclose(both.both, past.T @ future)
+    weights = rng.standard_normal((5, 3))
+    assert both.errors(weights) == pytest.approx(np.sum((past @ weights - future) ** 2))
+    penalty = 0.1 * np.trace(past.T @ past) / 5 * np.eye(5)
+    expected = weights + np.linalg.solve(past.T @ past + penalty, past.T @ (future - past @ weights))
+    np.testing.assert_allclose(both.ridge(0.1, weights), expected, rtol=1e-6)
+
+
+def test_a_long_record_gives_the_same_examples_stretch_by_stretch(monkeypatch):
+    data, scaler = SeriesSet.from_arrays([_seasonal(700)]), Scaler.identity(2)
+    whole = _parts(data, scaler, 24, 12, 12)
+    monkeypatch.setattr(lag_start, "_STRETCH", 100)
+    for part, expected in zip(_parts(data, scaler, 24, 12, 12), whole, strict=True):
+        for found, wanted in zip(part, expected, strict=True):
+            assert found.count == wanted.count
+            np.testing.assert_allclose(found.both, wanted.both)
+    assert sum(m.count for part in whole for m in part) == 2 * (700 - 36 + 1)
+
+
+def test_what_is_held_out_is_never_seen():
+    record = _seasonal(900)
+    data = SeriesSet.from_arrays([record])
+    train, _, _ = hold_out(data, RESOLVED.changed(window=48), {})
+    assert train.uncut is not None
+    known = np.zeros(900, bool)
+    for (_, first), length in zip(train.uncut[1], train.lengths, strict=True):
+        known[first : first + length] = True
+    assert not known.all()
+    spoilt = SeriesSet.from_arrays([np.where(known[:, None], record, 1e6)])
+    other, _, _ = hold_out(spoilt, RESOLVED.changed(window=48), {})
+    found = [resolve_lags(RESOLVED.changed(season=12), part, Scaler.identity(2), {})[1] for part in (train, other)]
+    assert found[0] is not None
+    assert found[1] is not None
+    np.testing.assert_array_equal(found[0].maps, found[1].maps)
+
+
+def test_long_gaps_are_filled_by_other_cycles_and_short_ones_by_lines():
+    values = np.tile(np.arange(6.0), 5)[:, None]
+    holed = values.copy()
+    holed[13:17] = np.nan  # phases 1 to 4 of six
+    holed[20] = np.nan
+    found = _filled(holed, 6)
+    np.testing.assert_array_equal(found, values)  # the line between 1 and 3 is right, too
+    assert _filled(np.full((4, 1), np.nan), 2).tolist() == [[0.0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("season", "longest", "expected"),
+    [
+        (24, 12000, 336),
+        (168, 12000, 336),
+        (672, 12000, 672),
+        (672, 2000, 48),
+        (52, 700, 104),
+        (0, 12000, 48),
+        (0, 60, 10),
+    ],
+)
+def test_lags_are_whole_seasons_as_far_as_the_record_shows_them(season, longest, expected):
+    assert usual_lags(season, longest) == expected
+
+
+def test_more_lags_than_half_the_record_are_refused():
+    with pytest.raises(UsageError, match="--lags is 400"):
+        _regression(_seasonal(700), RESOLVED.changed(lags=400))
+    with pytest.raises(UsageError, match="--lags is -1"):
+        Settings(lags=-1)
+    with pytest.raises(UsageError, match="regression on last values needs"):
+        Settings(lags=10, objective="elbo")
