@@ -194,7 +194,8 @@ class Run:
             yield log
 
     def _close(self, state: "TrainState", data: SeriesSet) -> None:
-        self.console.say(f"done in {state.seconds:.0f} s, best validation score {state.best_score:.4f}")
+        judged = f"best validation score {state.best_score:.4f}" if state.history else "not validated yet"
+        self.console.say(f"done in {state.seconds:.0f} s, {judged}")
         self._say_found(state)
         self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
         summary = {

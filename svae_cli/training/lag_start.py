@@ -4,6 +4,7 @@ How far is decided by the last fifth of the examples, given the others, and by t
 regression is worth having: it must beat both the last value and the last season there.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ _PART = 6  # of the longest series is looked back on at most
 _FEWEST = 8  # lags worth a regression
 _RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of a lag
 _EXAMPLES = 300_000  # of all channels together
+_NUMBERS = 15_000_000  # in the products of lags of all channels, of which three sets are in memory
 _STRETCH = 4096  # steps read at once
 _JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide on what is learned from the others
 _WORTH = 0.97  # squared errors relative to those of the better simple way, above which there is no regression
@@ -83,7 +85,7 @@ def resolve_lags(
     if settings.lags == 0 or not predicts_by_itself(settings, data):
         return settings.changed(lags=0), None
     season = settings.season or 0
-    lags = settings.lags or usual_lags(season, longest)
+    lags = settings.lags or usual_lags(season, longest, data.n_channels)
     if lags < _FEWEST and settings.lags is None:
         return settings.changed(lags=0), None
     found = _regression(data, scaler, lags, steps_ahead(lags), season, always=settings.lags is not None)
@@ -91,15 +93,15 @@ def resolve_lags(
         return settings.changed(lags=0), None
     maps, left = found
     choices["lags"] = (
-        f"{lags} steps: regressions on each channel's own last values have a say in forecasts; of what they "
-        f"were not fitted to they leave {left:.0%} of the squared error of the last value or season"
+        f"{lags} steps: a regression on them has a say in forecasts; alone it leaves {left:.0%} of the squared error "
+        "of the last value or season"
     )
     return settings.changed(lags=lags), LagRegression(jnp.asarray(maps, settings.precision))
 
 
-def usual_lags(season: int, longest: int) -> int:
+def usual_lags(season: int, longest: int, n_channels: int) -> int:
     """Whole seasons that make two weeks of hours or more, as far as the series show them several times."""
-    most = longest // _PART
+    most = min(longest // _PART, math.isqrt(_NUMBERS // n_channels))
     if not season or season > min(most, _LONGEST):
         return min(_PLAIN, most)
     return min(-(-_SEASONAL // season), most // season) * season
@@ -110,38 +112,45 @@ def _regression(
 ) -> tuple[Float[np.ndarray, "channel lag ahead"], float] | None:
     """The maps and what they leave of the simple ways' squared errors; None if that is too much, or cannot be told."""
     first, middle, last = _parts(data, scaler, lags, ahead, season)
-    folds = [_Fold(_each(middle, first), last), _Fold(_each(middle, last), first)]
-    if not always and any(fold.whole.count < 2 * lags or not fold.asked for fold in folds):
+    folds, width = [_Fold(middle, first, last), _Fold(middle, last, first)], len(first)
+    wholes = [fold.whole for fold in folds]
+    if not always and (any(w.count < 2 * lags for w in wholes) or not all(fold.asked for fold in folds)):
         return None
-    nothing, every = np.zeros((lags, ahead)), _each(_each(first, middle), last)
-    tried = {r: [fold.whole.ridge(r, nothing) for fold in folds] for r in _RIDGES}
-    ridge = min(_RIDGES, key=lambda r: sum(f.left([m] * len(every)) for f, m in zip(folds, tried[r], strict=True)))
-    shared, maps, own = _total(every).ridge(ridge, nothing), [], ([], [])
-    for d, known in enumerate(every):
+    nothing = np.zeros((lags, ahead))
+    tried = {r: [whole.ridge(r, nothing) for whole in wholes] for r in _RIDGES}
+    ridge = min(_RIDGES, key=lambda r: sum(f.left([m] * width) for f, m in zip(folds, tried[r], strict=True)))
+    shared, maps, own = (wholes[0] + _total(last)).ridge(ridge, nothing), [], ([], [])
+    for d in range(width):
+        parts, known = [fold.learned(d) for fold in folds], first[d] + middle[d] + last[d]
         options: dict[float | None, list[np.ndarray]] = {None: tried[ridge]}
         for r in _RIDGES if known.count else ():
-            options[r] = [f.learned[d].ridge(r, m) for f, m in zip(folds, tried[ridge], strict=True)]
+            options[r] = [part.ridge(r, m) for part, m in zip(parts, tried[ridge], strict=True)]
         best = min(options, key=lambda r: sum(f.judged[d].errors(m) for f, m in zip(folds, options[r], strict=True)))
         maps.append(shared if best is None else known.ridge(best, shared))
         for chosen, found in zip(own, options[best], strict=True):
             chosen.append(found)
     remains = [f.left(chosen) / f.simple(lags, ahead, season) for f, chosen in zip(folds, own, strict=True)]
-    windows = sum(m.count for f in folds for m in f.judged) / (len(every) * ahead)  # that do not overlap
+    windows = sum(m.count for f in folds for m in f.judged) / (width * ahead)  # that do not overlap
     useful = np.mean(remains) < min(_WORTH, 1 - _CHANCE / np.sqrt(max(windows, 1))) and max(remains) < 1
     return (np.stack(maps), float(np.mean(remains))) if always or useful else None
 
 
 @dataclass(frozen=True)
 class _Fold:
-    """What is learned from, and what judges it: moments of each channel."""
+    """What is learned from, two parts, and what judges it: moments of each channel."""
 
-    learned: list[_Moments]
+    some: list[_Moments]
+    others: list[_Moments]
     judged: list[_Moments]
+
+    def learned(self, channel: int) -> _Moments:
+        """Of what a channel learns from."""
+        return self.some[channel] + self.others[channel]
 
     @property
     def whole(self) -> _Moments:
-        """Of what is learned from, of all channels together."""
-        return _total(self.learned)
+        """The same of all channels together."""
+        return _total(self.some) + _total(self.others)
 
     @property
     def asked(self) -> list[int]:
@@ -165,10 +174,6 @@ def _last_season(lags: int, ahead: int, season: int) -> Float[np.ndarray, "lag a
     if 0 < season <= lags:
         weights[lags - season + np.arange(ahead) % season, np.arange(ahead)] = 1.0
     return weights
-
-
-def _each(some: list[_Moments], others: list[_Moments]) -> list[_Moments]:
-    return [a + b for a, b in zip(some, others, strict=True)]
 
 
 def _total(moments: list[_Moments]) -> _Moments:
@@ -239,13 +244,15 @@ def _examples(
 def _filled(values: Float[np.ndarray, "time channel"], season: int) -> Float[np.ndarray, "time channel"]:
     """Earlier cycles in gaps of half a season and more, straight lines in others; the mean, 0, if nothing is known."""
     filled, steps, missing = values.copy(), np.arange(len(values)), np.isnan(values)
-    for d in range(values.shape[1] if season else 0):
+    for d in np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)) if season else ():
         known = np.flatnonzero(~missing[:, d])
         before, after = np.searchsorted(known, steps, "right") - 1, np.searchsorted(known, steps)
         ends = np.concatenate([known, [-len(values), 2 * len(values)]])  # -2 and -1: before the first, after the last
         gap = ends[np.where(after < len(known), after, -1)] - ends[np.where(before >= 0, before, -2)]
         for back in range(season, len(values), season):
             wanted = np.flatnonzero(np.isnan(filled[:, d]) & (gap > season / 2) & (steps >= back))
+            if not len(wanted):
+                break
             filled[wanted, d] = values[wanted - back, d]
     for column in filled.T:
         known = ~np.isnan(column)

@@ -56,8 +56,7 @@ def _regressed(filled: np.ndarray, origin: int, period: int | None, maps: np.nda
     return np.array(past[lags : lags + steps])
 
 
-@pytest.mark.parametrize("regression", [False, True])
-@pytest.mark.parametrize("period", [None, 7])
+@pytest.mark.parametrize(("period", "regression"), [(None, False), (7, True)])
 def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period, regression):
     model = fitted.model if period is None else with_season(fitted, period).model
     maps = np.random.default_rng(8).standard_normal((CHANNELS, 12, 4)).astype(np.float32) / 8

@@ -114,19 +114,21 @@ def test_long_gaps_are_filled_by_other_cycles_and_short_ones_by_lines():
 
 
 @pytest.mark.parametrize(
-    ("season", "longest", "expected"),
+    ("season", "longest", "channels", "expected"),
     [
-        (24, 12000, 336),
-        (168, 12000, 336),
-        (672, 12000, 672),
-        (672, 2000, 48),
-        (52, 700, 104),
-        (0, 12000, 48),
-        (0, 60, 10),
+        (24, 12000, 7, 336),
+        (168, 12000, 7, 336),
+        (672, 12000, 12, 672),
+        (672, 2000, 12, 48),
+        (52, 700, 7, 104),
+        (0, 12000, 7, 48),
+        (0, 60, 7, 10),
+        (24, 12000, 321, 216),
+        (168, 12000, 2000, 48),
     ],
 )
-def test_lags_are_whole_seasons_as_far_as_the_record_shows_them(season, longest, expected):
-    assert usual_lags(season, longest) == expected
+def test_lags_are_whole_seasons_as_far_as_the_record_shows_them(season, longest, channels, expected):
+    assert usual_lags(season, longest, channels) == expected
 
 
 def test_more_lags_than_half_the_record_are_refused():
