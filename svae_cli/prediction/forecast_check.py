@@ -27,7 +27,7 @@ CAP = 9.0
 _CYCLES = 3  # seasons in the mean of the last ones
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
-_REGRESSION = 0.4  # its share before anything is known: in training it was better than the simple ways
+_REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
 
 class Continuations(NamedTuple):
@@ -205,7 +205,7 @@ def forecast_check(
     errors, ends = jax.tree.map(lambda a: a[-PASSES:], found[0]), found[1][-PASSES:]
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
-    shares = _shares(in_all, whole, regression=model.lags is not None)
+    shares = _shares(in_all, whole, _first_share(model, start))
     ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
     cycles = ((PASSES - 1) * apart + back) / (period or 1)
     swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
@@ -266,13 +266,18 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _shares(errors: Errors, whole: Float[Array, ""], *, regression: bool) -> Float[Array, "say channel"]:
+def _first_share(model: SVAE, start: Int[Array, ""]) -> Float[Array, ""]:
+    """Of the regression where nothing is known of it: less, the less of what it looks back on there is."""
+    return _REGRESSION * jnp.minimum(1.0, start / model.lags.lags) if model.lags is not None else jnp.zeros(())
+
+
+def _shares(errors: Errors, whole: Float[Array, ""], regression: Float[Array, ""]) -> Float[Array, "say channel"]:
     """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
         errors: by origin.
         whole: how much of a horizon an origin's forecast was, and so how much it counts for.
-        regression: whether the last but one is that of a regression.
+        regression: the share of a regression, the last but one, before anything is known; 0 without one.
     """
     origins = jnp.sum(errors.counts > 0, axis=0)
     each = 1.0 / jnp.maximum(errors.counts * origins, 1)
@@ -281,7 +286,7 @@ def _shares(errors: Errors, whole: Float[Array, ""], *, regression: bool) -> Flo
     own = jnp.sum(each * errors.own, axis=0)
     own_of_all, square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    first = jnp.zeros_like(linear_of_all).at[-2].set(_REGRESSION if regression else 0.0)
+    first = jnp.zeros_like(linear_of_all).at[-2].set(regression.astype(whole.dtype))
     centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, first)
     return _far_then_near(own, square, linear, origins * whole, centre)
 

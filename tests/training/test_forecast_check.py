@@ -264,11 +264,14 @@ def test_without_a_past_forecasts_stay_as_they_are(fitted):
     np.testing.assert_array_equal(nothing.corrected(mean, variance)[0], mean)
 
 
-@pytest.mark.parametrize("known", [0, 1, 2, 5])
-def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known):
+@pytest.mark.parametrize(("known", "regression"), [(0, False), (1, True), (2, False), (5, True)])
+def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known, regression):
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
-    seen = observed & (jnp.arange(60) < known)[:, None]
-    found = forecast_check(fitted.model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
+    seen, model = observed & (jnp.arange(60) < known)[:, None], fitted.model
+    if regression:
+        maps = LagRegression(jnp.ones((CHANNELS, 48, 24), jnp.float32))
+        model = eqx.tree_at(lambda m: m.lags, model, maps, is_leaf=lambda x: x is None)
+    found = forecast_check(model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
     assert float(jnp.max(found.shares[:-1])) <= 0.21
     plain = predicted(fitted.model, values, seen, inputs)
     mean, variance = found.corrected(*plain)
