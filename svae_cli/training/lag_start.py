@@ -27,6 +27,7 @@ _RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of a l
 _EXAMPLES = 300_000  # of all channels together
 _NUMBERS = 15_000_000  # in the products of lags of all channels, of which three sets are in memory
 _STRETCH = 4096  # steps read at once
+_STRETCHES = 20_000  # looked at, each channel counting
 _JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide on what is learned from the others
 _WORTH = 0.97  # squared errors relative to those of the better simple way, above which there is no regression
 _CHANCE = 0.5  # over the root of the number of windows: random walks gain as much now and then
@@ -191,7 +192,8 @@ def _parts(
     lengths = _lengths(data)
     places = [(i, start) for i, length in enumerate(lengths) for start in range(0, length - span + 1, _STRETCH)]
     every = max(1, sum(max(length - span + 1, 0) for length in lengths) * width // _EXAMPLES)
-    few = every // _STRETCH + 1  # of a very long record only every so many stretches are read
+    # Of a very long record, and of very many series, only every so many stretches are read.
+    few = max(every // _STRETCH + 1, -(-len(places) * width // _STRETCHES))
     places, every = places[::few], max(1, every // few)
     begins = np.cumsum([0, *(min(_STRETCH, lengths[i] - span + 1 - start) for i, start in places)])
     empty = _Moments(np.zeros((lags, lags)), np.zeros((lags, ahead)), 0.0, 0.0)
