@@ -21,7 +21,7 @@ from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
 
 FORMAT = "svae-checkpoint-1"
-_CHOSEN = ("latent_dim", "window", "batch_size", "linear_steps", "season", "short_season")
+_CHOSEN = ("latent_dim", "window", "batch_size", "linear_steps", "season", "short_season", "lags")
 _TEXT = h5py.string_dtype("utf-8")
 
 

@@ -187,7 +187,7 @@ def forecast_check(
         seen = observed & (step < origin)[:, None]
         predictor = model.predictor_moments(model.posterior(values, seen, inputs))
         moments = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        regressed = _regressed(model, jnp.where(seen, values, moments[0]), origin, own, horizon)
+        past = _past(model, jnp.where(seen, values, moments[0]), origin, own)
         truth, known, mean, variance = (
             jax.lax.dynamic_slice_in_dim(a, origin, span) for a in (values, observed & (origin > 0), *moments)
         )
@@ -195,9 +195,9 @@ def forecast_check(
         within = (ahead < back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-        added = Continuations.of(values, seen, origin, own, regressed).added(mean, ahead, unknown)
+        added = Continuations.of(values, seen, origin, own, _regressed(model, past, span)).added(mean, ahead, unknown)
         season = {"period": period or 1, "first": origin - start}
-        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest, regressed)
+        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest, past)
 
     # With a regression the future is the first pass: its past has gaps to be filled, too.
     passes = jnp.arange(0 if model.lags is None else -1, PASSES)
@@ -210,17 +210,20 @@ def forecast_check(
     cycles = ((PASSES - 1) * apart + back) / (period or 1)
     swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
     farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-    ways = Continuations.of(values, observed, start, own, found[2][0])
+    ways = Continuations.of(values, observed, start, own, _regressed(model, found[2][0], horizon))
     return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
-def _regressed(
-    model: SVAE, filled: Float[Array, "time channel"], origin: Int[Array, ""], season: OwnSeason, horizon: int
-) -> Float[Array, "ahead channel"]:
-    """What the model's regression on last values says of the steps from an origin on; no steps without one."""
-    if model.lags is None:
-        return jnp.zeros((0, filled.shape[1]), filled.dtype)
-    return model.lags.continued(model.lags.last(filled, origin, season.period or 1), horizon)
+def _past(
+    model: SVAE, filled: Float[Array, "time channel"], origin: Int[Array, ""], season: OwnSeason
+) -> Float[Array, "lag channel"]:
+    """What the model's regression looks back on; no steps without one."""
+    return filled[:0] if model.lags is None else model.lags.last(filled, origin, season.period or 1)
+
+
+def _regressed(model: SVAE, past: Float[Array, "lag channel"], steps: int) -> Float[Array, "ahead channel"]:
+    """What the model's regression says of the steps to come; no steps without one."""
+    return past if model.lags is None else model.lags.continued(past, steps)
 
 
 def _swing(

@@ -31,6 +31,7 @@ _STRETCHES = 20_000  # looked at, each channel counting
 _JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide on what is learned from the others
 _WORTH = 0.97  # squared errors relative to those of the better simple way, above which there is no regression
 _CHANCE = 0.5  # over the root of the number of windows: random walks gain as much now and then
+_ROUNDED = 1e-9  # of the squared error of the last value
 _SEEN = 0.5  # of the values of an example that must be known
 
 
@@ -53,8 +54,9 @@ class _Moments:
         )
 
     def errors(self, weights: Float[np.ndarray, "lag ahead"]) -> float:
-        """Sum of squared errors of a map."""
-        return float(self.came - 2 * np.sum(weights * self.both) + np.sum(weights * (self.lags @ weights)))
+        """Sum of squared errors of a map, as far as rounding lets it be told."""
+        total = self.came - 2 * np.sum(weights * self.both) + np.sum(weights * (self.lags @ weights))
+        return max(float(total), _ROUNDED * self.came)
 
     def ridge(self, ridge: float, centre: Float[np.ndarray, "lag ahead"]) -> Float[np.ndarray, "lag ahead"]:
         """The map of the smallest squared errors, shrunk to ``centre``."""
@@ -75,13 +77,14 @@ def resolve_lags(
         choices: the reason is added to it.
 
     Raises:
-        UsageError: more lags are asked for than the series can show.
+        UsageError: more lags are asked for than the series can show or memory can hold.
     """
-    longest = max(_lengths(data))
-    if settings.lags is not None and settings.lags > longest // 2:
+    longest = max(series.length for series in _wholes(data))
+    most = min(longest // 2, math.isqrt(_NUMBERS // data.n_channels))
+    if settings.lags is not None and settings.lags > most:
         raise UsageError(
-            f"--lags is {settings.lags}, but the longest series to learn from has {longest} steps",
-            hint=f"--lags {longest // 2} at most, or --lags 0",
+            f"--lags is {settings.lags}; series of up to {longest} steps and {data.n_channels} channels allow {most}",
+            hint=f"--lags {most} at most, or --lags 0",
         )
     if settings.lags == 0 or not predicts_by_itself(settings, data):
         return settings.changed(lags=0), None
@@ -101,10 +104,12 @@ def resolve_lags(
 
 
 def usual_lags(season: int, longest: int, n_channels: int) -> int:
-    """Whole seasons that make two weeks of hours or more, as far as the series show them several times."""
+    """Whole seasons that make two weeks of hours or more, as far as the series show them several times; else 0."""
     most = min(longest // _PART, math.isqrt(_NUMBERS // n_channels))
-    if not season or season > min(most, _LONGEST):
+    if not season:
         return min(_PLAIN, most)
+    if season > min(most, _LONGEST):
+        return 0  # it could not know the last season
     return min(-(-_SEASONAL // season), most // season) * season
 
 
@@ -189,18 +194,18 @@ def _parts(
 ) -> tuple[list[_Moments], list[_Moments], list[_Moments]]:
     """Moments of each channel's examples: of the first fifth of them, of the middle, of the last fifth."""
     span, width = lags + ahead, data.n_channels
-    lengths = _lengths(data)
-    places = [(i, start) for i, length in enumerate(lengths) for start in range(0, length - span + 1, _STRETCH)]
-    every = max(1, sum(max(length - span + 1, 0) for length in lengths) * width // _EXAMPLES)
+    wholes = _wholes(data)
+    places = [(w, start) for w in wholes for start in range(0, w.length - span + 1, _STRETCH)]
+    every = max(1, sum(max(w.length - span + 1, 0) for w in wholes) * width // _EXAMPLES)
     # Of a very long record, and of very many series, only every so many stretches are read.
     few = max(every // _STRETCH + 1, -(-len(places) * width // _STRETCHES))
     places, every = places[::few], max(1, every // few)
-    begins = np.cumsum([0, *(min(_STRETCH, lengths[i] - span + 1 - start) for i, start in places)])
+    begins = np.cumsum([0, *(min(_STRETCH, w.length - span + 1 - start) for w, start in places)])
     empty = _Moments(np.zeros((lags, lags)), np.zeros((lags, ahead)), 0.0, 0.0)
     parts = [empty] * width, [empty] * width, [empty] * width
     borders = np.array([0.0, _JUDGED, 1 - _JUDGED, 1.0]) * begins[-1]
-    for (index, start), begin in zip(places, begins, strict=False):
-        raw = _learned(data, index, start, min(start + _STRETCH + span - 1, lengths[index]))
+    for (series, start), begin in zip(places, begins, strict=False):
+        raw = series.read(data, start, min(start + _STRETCH + span - 1, series.length))
         values = _filled(scaler.to_model(raw.astype(np.float64)), season)
         for d in range(width):
             past, future, which = _examples(values[:, d], ~np.isnan(raw[:, d]), lags, ahead, every)
@@ -211,22 +216,38 @@ def _parts(
     return parts
 
 
-def _lengths(data: SeriesSet) -> tuple[int, ...]:
-    """Steps of the series, of the whole ones where parts were cut out."""
-    return data.lengths if data.uncut is None else data.uncut[0].lengths
+@dataclass(frozen=True)
+class _Whole:
+    """A series as it was before parts of it were held out: steps, and (number, first step, steps) of what was kept."""
+
+    length: int
+    parts: list[tuple[int, int, int]]
+
+    def read(self, data: SeriesSet, start: int, stop: int) -> Float[np.ndarray, "time channel"]:
+        """Values of these steps: NaN where missing, and where they are held out."""
+        values = np.full((stop - start, data.n_channels), np.nan)
+        for number, first, steps in self.parts:
+            low, high = max(first, start), min(first + steps, stop)
+            if low < high:
+                values[low - start : high - start] = data.read(number, low - first, high - first)
+        return values
 
 
-def _learned(data: SeriesSet, index: int, start: int, stop: int) -> Float[np.ndarray, "time channel"]:
-    """Values of one of the whole series: NaN where missing, and where they are held out."""
-    if data.uncut is None:
-        return data.read(index, start, stop)
-    whole, places = data.uncut
-    values = np.full((stop - start, data.n_channels), np.nan)
-    for (number, first), length in zip(places, data.lengths, strict=True):
-        low, high = max(first, start), min(first + length, stop)
-        if number == index and low < high:
-            values[low - start : high - start] = whole.read(index, low, high)
-    return values
+def _wholes(data: SeriesSet) -> list[_Whole]:
+    """The series that were cut: what is held out of them is a gap. Parts of one follow each other, under its name."""
+    found: list[_Whole] = []
+    last = None
+    for number, steps in enumerate(data.lengths):
+        length, first = steps, 0
+        if data.uncut is not None:
+            index, first = data.uncut[1][number]
+            length = data.uncut[0].lengths[index]
+        name = (data.keys[number], length)
+        if not found or name != last or first < sum(found[-1].parts[-1][1:]):
+            found.append(_Whole(length, []))
+        found[-1].parts.append((number, first, steps))
+        last = name
+    return found
 
 
 def _examples(

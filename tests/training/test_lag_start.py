@@ -86,6 +86,30 @@ def test_a_long_record_gives_the_same_examples_stretch_by_stretch(monkeypatch):
     assert sum(m.count for part in whole for m in part) == 2 * (700 - 36 + 1)
 
 
+def test_a_cycle_without_noise_is_no_reason_to_stop():
+    record = np.tile(np.random.default_rng(2).standard_normal((12, 1)), (70, 1))
+    for lags in (None, 24):
+        settings, found = _regression(record, RESOLVED.changed(season=12, lags=lags))
+        if lags or found is not None:
+            assert found is not None
+            following = found.continued(record[-settings.lags :].astype(np.float32), 12)
+            np.testing.assert_allclose(following, record[:12], atol=1e-3)
+
+
+def test_parts_of_a_series_are_one_series_with_gaps():
+    data = SeriesSet.from_arrays([_seasonal(3000), _seasonal(2500, seed=1)])
+    train, _, _ = hold_out(data, RESOLVED.changed(window=48, split="time"), {})
+    wholes = lag_start._wholes(train)
+    assert [whole.length for whole in wholes] == [3000, 2500]
+    assert len(train) > 2
+    for index, whole in enumerate(wholes):
+        read = whole.read(train, 0, whole.length)
+        known = ~np.isnan(read)
+        assert 0.85 < known.mean() < 0.95
+        np.testing.assert_array_equal(read[known], data.read(index)[known])
+        np.testing.assert_array_equal(whole.read(train, 100, 400), read[100:400])
+
+
 def test_what_is_held_out_is_never_seen():
     record = _seasonal(900)
     data = SeriesSet.from_arrays([record])
@@ -119,12 +143,13 @@ def test_long_gaps_are_filled_by_other_cycles_and_short_ones_by_lines():
         (24, 12000, 7, 336),
         (168, 12000, 7, 336),
         (672, 12000, 12, 672),
-        (672, 2000, 12, 48),
+        (672, 2000, 12, 0),
         (52, 700, 7, 104),
         (0, 12000, 7, 48),
         (0, 60, 7, 10),
         (24, 12000, 321, 216),
-        (168, 12000, 2000, 48),
+        (168, 12000, 2000, 0),
+        (0, 12000, 20_000, 27),
     ],
 )
 def test_lags_are_whole_seasons_as_far_as_the_record_shows_them(season, longest, channels, expected):
