@@ -109,8 +109,8 @@ def forecast(
         quantiles: levels between 0 and 1.
         samples: joint sample paths over horizon and channels.
         self_check: let other ways to go on have a say, and widen or narrow intervals, by how well the last known
-            steps of a series were forecast from those before (``prediction/forecast_check.py``), and do not rely on known values
-            that cannot be; None where there are no more than ``CHECKED_VALUES`` values.
+            steps of a series were forecast from those before (``prediction/forecast_check.py``), and do not rely on
+            known values that cannot be; None where there are no more than ``CHECKED_VALUES`` values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
