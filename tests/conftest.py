@@ -1,5 +1,6 @@
 """Settings of every test: float64, no silent broadcasting, no silent change of type; the program as a process."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -15,6 +16,10 @@ compile_sooner()  # as the program does
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# Tracing makes many small objects that stay; the collector would look at all of them again and again.
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 PROGRAM = Path(sys.executable).with_name("svae")
 
@@ -40,6 +45,14 @@ def forgotten():
     """Compiled programs of a module are not kept in memory beyond it."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def compiled_in_a_hurry():
+    """For modules that compile much and compute little: XLA leaves most optimisations out."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

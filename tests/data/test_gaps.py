@@ -1,6 +1,5 @@
 """The laws of hiding."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -167,4 +167,4 @@ def test_second_derivatives_of_the_kl_divergence():
         return jnp.sum(shift * x[1] * mean) - jnp.sum(precision * x[0] * second) / 2 - log_z
 
     x = jnp.array([1.1, 0.9])
-    _compare(jax.jacrev(jax.grad(kl))(x), jax.hessian(dense)(x))
+    _compare(jax.jit(jax.jacrev(jax.grad(kl)))(x), jax.jit(jax.hessian(dense))(x))

@@ -49,6 +49,7 @@ def test_frames_train_and_answer_from_the_saved_file(tmp_path):
     assert np.all(ahead.std >= 0.1 - 1e-9)
 
 
+@pytest.mark.usefixtures("compiled_in_a_hurry")
 def test_a_network_posterior_trains_and_answers_from_the_saved_file(tmp_path):
     rows = frames().read
     data = SeriesSet.from_arrays([rows(i)[:, 6:12] for i in range(16)])
@@ -85,6 +86,7 @@ def test_what_a_network_posterior_cannot_do_is_refused(changes):
         Settings(posterior="rnn-mf", **changes)
 
 
+@pytest.mark.usefixtures("compiled_in_a_hurry")
 def test_values_that_are_not_standardized_begin_as_the_linear_model():
     rng = np.random.default_rng(0)
     data = SeriesSet.from_arrays(list(30 + 5 * rng.normal(size=(12, 20, 2)).cumsum(axis=1)))

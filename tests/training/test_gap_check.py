@@ -13,11 +13,20 @@ from svae_cli.baselines import fill
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction import pieces
-from svae_cli.prediction.gap_check import CAP, GapCheck, gap_check, like_gaps, simple_ways
+from svae_cli.prediction.gap_check import CAP, GapCheck, like_gaps, simple_ways
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import in_cycles, in_parts, part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, swing
-from tests.training.waves import CHANNELS, in_model_units, loud_half, predicted, wave_model, waves, with_season
+from tests.training.waves import (
+    CHANNELS,
+    check_gaps,
+    in_model_units,
+    loud_half,
+    predicted,
+    wave_model,
+    waves,
+    with_season,
+)
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
 
@@ -80,7 +89,7 @@ def test_simple_ways_are_the_baselines(period):
 def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted):
     raw = _dropped(waves(1, 50, seed=3) + 0.5 * np.random.default_rng(2).standard_normal((1, 1, CHANNELS)))[0]
     values, observed, inputs = in_model_units(fitted, raw)
-    found = gap_check(fitted.model, values, observed, inputs, steps=jnp.asarray(50))
+    found = check_gaps(fitted.model, values, observed, inputs, steps=jnp.asarray(50))
     passes = []
     for hidden in _hidden(np.asarray(observed), steps=50):
         seen = np.asarray(observed) & ~hidden

@@ -13,6 +13,8 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.files.model_file import load_model, save_model
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.season import SeasonMemory
+from svae_cli.prediction.forecast_check import forecast_check
+from svae_cli.prediction.gap_check import gap_check
 from svae_cli.training.fit import fit
 
 CHANNELS = 10
@@ -61,6 +63,10 @@ def predicted(model, values, seen, inputs):
     """Mean and variance of every value given those that are seen."""
     predictor = model.predictor_moments(model.posterior(values, seen, inputs))
     return model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+
+
+check_forecast, check_gaps = eqx.filter_jit(forecast_check), eqx.filter_jit(gap_check)
+"""Compiled as a whole; operation by operation takes longer."""
 
 
 def with_season(fitted: FittedModel, period: int) -> FittedModel:
