@@ -6,7 +6,7 @@ shared states as two Gaussian sources are, by their variances (docs/model.md). N
 and the memory hardly counts; in long gaps and forecasts it counts most.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -112,19 +112,24 @@ class SeasonMemory(eqx.Module):
                 than ``values``. What it has of ``values`` themselves is not looked at.
         """
         if around is None or not len(around):
-            return self._remember(values, observed)
-        inside = slice((len(around) - len(values)) // 2, (len(around) + len(values)) // 2)
+            return self._remember(values, observed, 0)
+        margin = (len(around) - len(values)) // 2
+        inside = slice(margin, margin + len(values))
         known = (~jnp.isnan(around)).at[inside].set(observed)
-        said = self._remember(jnp.where(known, around, 0.0).at[inside].set(values), known)
-        return jax.tree.map(lambda a: a[inside], said)
+        return self._remember(jnp.where(known, around, 0.0).at[inside].set(values), known, margin)
 
-    def _remember(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Remembered:
+    def _remember(
+        self, values: Float[Array, "longer channel"], observed: Bool[Array, "longer channel"], margin: int
+    ) -> Remembered:
+        """What is said of all but the first and last ``margin`` steps."""
         said = self._by_itself(values, observed)
         if self.within is None:
-            return said
+            return _without_ends(said, margin)
+        near = min(margin, -(-margin // self.period) * self.within.period)  # as many of its own cycles
         foreseen = self.foresees(said, observed)
-        deviations = jnp.where(observed, values - said.mean, 0.0)
-        beside = self.within.remember(deviations, observed & foreseen)
+        deviations = jnp.where(observed, values - said.mean, 0.0), observed & foreseen
+        beside = self.within._remember(*_without_ends(deviations, margin - near), near)
+        said, foreseen = _without_ends((said, foreseen), margin)
         weight = jnp.where(foreseen, beside.weight, 0.0)
         return said._replace(within=beside._replace(mean=said.mean + beside.mean, weight=weight))
 
@@ -178,9 +183,11 @@ class SeasonMemory(eqx.Module):
         return weight / (weight + jnp.exp(self.log_few))
 
     def _around(self, series: Array) -> Array:
-        """Sums over the cycles to either side of each step."""
+        """Sums over the cycles to either side of each step; one sum for all steps where they reach all others."""
         steps = len(series)
-        side = min(CYCLES * self.period, steps - 1)
+        side = CYCLES * self.period
+        if side >= steps - 1:
+            return jnp.broadcast_to(jnp.sum(series, axis=0, keepdims=True), series.shape)
         sums = prefix_sums(series)
         last = jnp.broadcast_to(sums[-1:], (side, *series.shape[1:]))
         return jnp.concatenate([sums[side + 1 :], last]) - _later(sums[:-1], side)
@@ -254,11 +261,20 @@ class SeasonMemory(eqx.Module):
         return memory.with_within(memory.within.in_units(np.zeros_like(mean), std))  # deviations have no mean
 
 
+Arrays = TypeVar("Arrays")
+
+
+def _without_ends(arrays: Arrays, margin: int) -> Arrays:
+    """All but the first and last ``margin`` steps."""
+    return jax.tree.map(lambda a: a[margin : len(a) - margin], arrays)
+
+
 def over_cycles(series: Float[Array, "time channel"], decay: Array, period: int) -> Float[Array, "time channel"]:
     """Sums of the values one, two, ... periods to either side; each cycle has ``decay`` times the weight of the nearer.
 
-    As one product of matrices: cycles are rows, and shifts of the series would each be a pass over memory. Of many
-    cycles the matrix would be large and nearly empty.
+    Of few cycles, as training windows show, sums so far are carried from one to the next. Of more, as one product of
+    matrices: cycles are rows, and shifts of the series would each be a pass over memory. Of many, the matrix would be
+    large and nearly empty.
 
     Args:
         series: 0 where unknown.
@@ -270,12 +286,24 @@ def over_cycles(series: Float[Array, "time channel"], decay: Array, period: int)
     if cycles > _MOST_ROWS:
         shifts = [(decay ** (n - 1), n * period) for n in range(1, CYCLES + 1)]
         return sum((w * (_later(series, far) + _earlier(series, far)) for w, far in shifts), jnp.zeros_like(series))
+    padded = jnp.pad(series, ((0, cycles * period - steps), (0, 0)))
+    if cycles <= CYCLES + 1:  # each reaches all others
+        return _carried(padded.reshape(cycles, period, width), decay).reshape(-1, width)[:steps]
     apart = np.abs(np.subtract.outer(np.arange(cycles), np.arange(cycles)))
     weights = jnp.where(
         (apart > 0) & (apart <= CYCLES), decay ** jnp.asarray(np.maximum(apart - 1, 0), decay.dtype), 0.0
     )
-    rows = jnp.pad(series, ((0, cycles * period - steps), (0, 0))).reshape(cycles, period * width)
+    rows = padded.reshape(cycles, period * width)
     return (weights.astype(series.dtype) @ rows).reshape(cycles * period, width)[:steps]
+
+
+def _carried(cycles: Float[Array, "cycle phase channel"], decay: Array) -> Float[Array, "cycle phase channel"]:
+    """Sums of all cycles before and of all after each."""
+    before, after = [jnp.zeros_like(cycles[0])], [jnp.zeros_like(cycles[0])]
+    for earlier, later in zip(cycles[:-1], cycles[:0:-1], strict=True):
+        before.append(decay * before[-1] + earlier)
+        after.append(decay * after[-1] + later)
+    return jnp.stack(before) + jnp.stack(after[::-1])
 
 
 def prefix_sums(series: Float[Array, "time channel"]) -> Float[Array, "time_and_one channel"]:

@@ -69,18 +69,6 @@ def test_hidden_values_say_nothing(memory, series):
         np.testing.assert_array_equal(got, expected)
 
 
-def test_what_lies_around_a_window_says_as_much_as_within_a_longer_one(memory, series):
-    values, observed = series
-    for model in (memory, memory.with_within(SeasonMemory.unknown(2, 2))):
-        longer = model.remember(jnp.asarray(values), jnp.asarray(observed))
-        inside = slice(16, 27)
-        around = np.where(observed, values, np.nan)
-        around[inside] = 99.0  # what is known of the window itself is said by the other arguments
-        found = model.remember(*(jnp.asarray(a[inside]) for a in series), jnp.asarray(around))
-        for got, expected in zip(jax.tree.leaves(found), jax.tree.leaves(longer), strict=True):
-            np.testing.assert_allclose(got, expected[inside], rtol=1e-12, atol=1e-12)
-
-
 @pytest.fixture(name="both")
 def make_both(memory):
     """A cycle of two steps within that of four, of other parameters."""
@@ -88,6 +76,35 @@ def make_both(memory):
         level_share=SHARE, share=LEVEL_SHARE, swing=USUAL, variance=USUAL / 3, decay=0.6, few=0.2, doubt=1.0, period=2
     )
     return memory.with_within(short)
+
+
+def within_longer(model, series, inside):
+    """What is said inside of a longer series, and of the window with the longer series around it."""
+    values, observed = series
+    around = np.where(observed, values, np.nan)
+    around[inside] = 99.0  # what is known of the window itself is said by the other arguments
+    found = model.remember(*(jnp.asarray(a[inside]) for a in series), jnp.asarray(around))
+    return model.remember(jnp.asarray(values), jnp.asarray(observed)), found
+
+
+def test_what_lies_around_a_window_says_as_much_as_within_a_longer_one(memory, series):
+    inside = slice(16, 27)
+    longer, found = within_longer(memory, series, inside)
+    for got, expected in zip(found[:3], longer[:3], strict=True):
+        np.testing.assert_allclose(got, expected[inside], rtol=1e-12, atol=1e-12)
+
+
+def test_a_shorter_cycle_looks_around_as_many_of_its_own(both, series):
+    inside, near = slice(16, 27), slice(16 - 16 // PERIOD * 2, 27 + 16 // PERIOD * 2)
+    longer, found = within_longer(both, series, inside)
+    for got, expected in zip(found[:3], longer[:3], strict=True):
+        np.testing.assert_allclose(got, expected[inside], rtol=1e-12, atol=1e-12)
+    foreseen = both.foresees(longer, jnp.asarray(series[1]))
+    off = jnp.where(series[1], series[0] - longer.mean, 0.0)
+    beside = both.within.remember(off[near], (series[1] & foreseen)[near])
+    kept = slice(inside.start - near.start, inside.stop - near.start)
+    np.testing.assert_allclose(found.within.mean, (longer.mean[near] + beside.mean)[kept], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.within.error, beside.error[kept], rtol=1e-12, atol=1e-12)
 
 
 def test_a_shorter_cycle_remembers_what_the_longer_one_did_not_foresee(memory, both, series):
