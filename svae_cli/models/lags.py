@@ -19,9 +19,11 @@ class LagRegression(eqx.Module):
 
     Attributes:
         maps: from the last values, less the very last one, the oldest first, to the next ones, less the same.
+        optimism: squared errors on what the maps were not learned from, relative to those on what they were; 1 or more.
     """
 
     maps: Float[Array, "channel lag ahead"]
+    optimism: Float[Array, ""]
 
     @property
     def lags(self) -> int:
@@ -70,7 +72,7 @@ class LagRegression(eqx.Module):
     @classmethod
     def unknown(cls, n_channels: int, lags: int) -> "LagRegression":
         """Maps to be filled in, such as with a file's: those of the last value."""
-        return cls(jnp.zeros((n_channels, lags, steps_ahead(lags))))
+        return cls(jnp.zeros((n_channels, lags, steps_ahead(lags))), jnp.ones(()))
 
 
 def steps_ahead(lags: int) -> int:

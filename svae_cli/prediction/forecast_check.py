@@ -203,6 +203,7 @@ def forecast_check(
     passes = jnp.arange(0 if model.lags is None else -1, PASSES)
     found = jax.lax.scan(look_back, None, passes)[1]
     errors, ends = jax.tree.map(lambda a: a[-PASSES:], found[0]), found[1][-PASSES:]
+    errors = errors if model.lags is None else _out_of_sample(model.lags.optimism, errors)
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
     shares = _shares(in_all, whole, _first_share(model, start))
@@ -224,6 +225,12 @@ def _past(
 def _regressed(model: SVAE, past: Float[Array, "lag channel"], steps: int) -> Float[Array, "ahead channel"]:
     """What the model's regression says of the steps to come; no steps without one."""
     return past if model.lags is None else model.lags.continued(past, steps)
+
+
+def _out_of_sample(optimism: Float[Array, ""], errors: Errors) -> Errors:
+    """With those of the regression, the last say but one, as large as where it did not learn: here it may have."""
+    squares = errors.own - 2 * errors.with_ways[:, -2] + errors.of_ways[:, -2, -2]
+    return errors._replace(of_ways=errors.of_ways.at[:, -2, -2].add((optimism - 1) * squares))
 
 
 def _swing(

@@ -7,6 +7,7 @@ regression is worth having: it must beat both the last value and the last season
 import math
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,7 @@ _JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide 
 _WORTH = 0.97  # squared errors relative to those of the better simple way, above which there is no regression
 _CHANCE = 0.5  # over the root of the number of windows: random walks gain as much now and then
 _ROUNDED = 1e-9  # of the squared error of the last value
+_MOST_OPTIMISM = 4.0
 _SEEN = 0.5  # of the values of an example that must be known
 
 
@@ -52,6 +54,10 @@ class _Moments:
         return _Moments(
             self.lags + other.lags, self.both + other.both, self.came + other.came, self.count + other.count
         )
+
+    def of_last(self, lags: int) -> "_Moments":
+        """Of the last of the lags alone."""
+        return _Moments(self.lags[-lags:, -lags:], self.both[-lags:], self.came, self.count)
 
     def errors(self, weights: Float[np.ndarray, "lag ahead"]) -> float:
         """Sum of squared errors of a map, as far as rounding lets it be told."""
@@ -92,15 +98,17 @@ def resolve_lags(
     lags = settings.lags or usual_lags(season, longest, data.n_channels)
     if lags < _FEWEST and settings.lags is None:
         return settings.changed(lags=0), None
-    found = _regression(data, scaler, lags, steps_ahead(lags), season, always=settings.lags is not None)
+    tried = shorter_lags(lags, season) if settings.lags is None else [lags]
+    found = _regression(data, scaler, tried, season, always=settings.lags is not None)
     if found is None:
         return settings.changed(lags=0), None
-    maps, left = found
+    regression, left = found
+    lags = regression.lags
     choices["lags"] = (
         f"{lags} steps: a regression on them has a say in forecasts; alone it leaves {left:.0%} of the squared error "
         "of the last value or season"
     )
-    return settings.changed(lags=lags), LagRegression(jnp.asarray(maps, settings.precision))
+    return settings.changed(lags=lags), jax.tree.map(lambda a: jnp.asarray(a, settings.precision), regression)
 
 
 def usual_lags(season: int, longest: int, n_channels: int) -> int:
@@ -113,12 +121,38 @@ def usual_lags(season: int, longest: int, n_channels: int) -> int:
     return min(-(-_SEASONAL // season), most // season) * season
 
 
+def shorter_lags(lags: int, season: int) -> list[int]:
+    """It and half of it, and half of that: whole seasons, as far as a map looks back as many steps as it goes ahead."""
+    found, least = [lags], max(steps_ahead(lags), season, 1)
+    while (half := found[-1] // (2 * max(season, 1)) * max(season, 1)) >= least:
+        found.append(half)
+    return found
+
+
 def _regression(
-    data: SeriesSet, scaler: Scaler, lags: int, ahead: int, season: int, *, always: bool
-) -> tuple[Float[np.ndarray, "channel lag ahead"], float] | None:
-    """The maps and what they leave of the simple ways' squared errors; None if that is too much, or cannot be told."""
-    first, middle, last = _parts(data, scaler, lags, ahead, season)
-    folds, width = [_Fold(middle, first, last), _Fold(middle, last, first)], len(first)
+    data: SeriesSet, scaler: Scaler, tried: list[int], season: int, *, always: bool
+) -> tuple[LagRegression, float] | None:
+    """The best one and what it leaves of the simple ways' squared errors; None if that is too much, or cannot be told.
+
+    Args:
+        data: what is learned from.
+        scaler: to the model's units.
+        tried: numbers of lags, the largest first; all of them are asked for the same examples.
+        season: steps of a cycle; 0 without.
+        always: there is to be one.
+    """
+    parts = _parts(data, scaler, tried[0], steps_ahead(tried[0]), season)
+    found = [_of_lags([[m.of_last(lags) for m in part] for part in parts], season, always=always) for lags in tried]
+    # What is promised too much goes on being promised where a record is continued that was learned from.
+    told = [each for each in found if each is not None]
+    return min(told, key=lambda each: float(each[0].optimism) * each[1], default=None)
+
+
+def _of_lags(parts: list[list[_Moments]], season: int, *, always: bool) -> tuple[LagRegression, float] | None:
+    """That of all lags, by the first fifth of the examples, the middle and the last fifth."""
+    first, middle, last = parts
+    (lags, ahead), width = first[0].both.shape, len(first)
+    folds = [_Fold(middle, first, last), _Fold(middle, last, first)]
     wholes = [fold.whole for fold in folds]
     if not always and (any(w.count < 2 * lags for w in wholes) or not all(fold.asked for fold in folds)):
         return None
@@ -138,7 +172,8 @@ def _regression(
     remains = [f.left(chosen) / f.simple(lags, ahead, season) for f, chosen in zip(folds, own, strict=True)]
     windows = sum(m.count for f in folds for m in f.judged) / (width * ahead)  # that do not overlap
     useful = np.mean(remains) < min(_WORTH, 1 - _CHANCE / np.sqrt(max(windows, 1))) and max(remains) < 1
-    return (np.stack(maps), float(np.mean(remains))) if always or useful else None
+    optimism = np.clip(np.exp(np.mean([f.optimism(c) for f, c in zip(folds, own, strict=True)])), 1.0, _MOST_OPTIMISM)
+    return (LagRegression(np.stack(maps), optimism), float(np.mean(remains))) if always or useful else None
 
 
 @dataclass(frozen=True)
@@ -166,6 +201,12 @@ class _Fold:
     def left(self, maps: list[np.ndarray]) -> float:
         """Mean over channels of squared errors relative to those of the last value."""
         return float(np.mean([self.judged[d].errors(maps[d]) / self.judged[d].came for d in self.asked] or [1.0]))
+
+    def optimism(self, maps: list[np.ndarray]) -> float:
+        """Mean over channels of the log of what maps leave of the errors of the last value, judged over learned."""
+        asked = [d for d in self.asked if self.learned(d).came > 0]
+        parts = [(m.errors(maps[d]) / m.came for m in (self.judged[d], self.learned(d))) for d in asked]
+        return float(np.mean([np.log(judged / learned) for judged, learned in parts] or [0.0]))
 
     def simple(self, lags: int, ahead: int, season: int) -> float:
         """The same of the last value or the last season, the better one."""

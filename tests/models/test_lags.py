@@ -9,7 +9,7 @@ from svae_cli.models.lags import LagRegression, steps_ahead
 def test_what_is_continued_is_the_map_of_what_was_and_then_of_itself():
     rng = np.random.default_rng(0)
     maps, past = 0.1 * rng.standard_normal((2, 5, 3)), rng.standard_normal((5, 2))
-    found = LagRegression(jnp.asarray(maps)).continued(jnp.asarray(past), 7)
+    found = LagRegression(jnp.asarray(maps), jnp.ones(())).continued(jnp.asarray(past), 7)
     series = [*past]
     for _ in range(3):
         before = np.array(series[-5:])
@@ -26,7 +26,7 @@ def test_without_weights_the_last_value_goes_on():
 
 def test_a_map_that_grows_without_bound_is_held_near_the_known_values():
     maps = jnp.zeros((1, 2, 1)).at[0, 0, 0].set(-3.0)  # three times the last change, again and again
-    found = LagRegression(maps).continued(jnp.asarray([[0.0], [1.0]]), 200)
+    found = LagRegression(maps, jnp.ones(())).continued(jnp.asarray([[0.0], [1.0]]), 200)
     assert float(jnp.max(found)) == 2.0
     assert bool(jnp.all(jnp.isfinite(found)))
 

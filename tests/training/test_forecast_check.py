@@ -14,8 +14,9 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.lags import LagRegression
 from svae_cli.prediction import pieces
-from svae_cli.prediction.forecast_check import Continuations, _ratio
+from svae_cli.prediction.forecast_check import Continuations, _out_of_sample, _ratio
 from svae_cli.prediction.own_season import OwnSeason
+from svae_cli.prediction.self_check import Errors
 from tests.training.waves import (
     CHANNELS,
     check_forecast,
@@ -70,7 +71,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
     model = fitted.model if period is None else with_season(fitted, period).model
     maps = np.random.default_rng(8).standard_normal((CHANNELS, 12, 4)).astype(np.float32) / 8
     if regression:
-        model = eqx.tree_at(lambda m: m.lags, model, LagRegression(jnp.asarray(maps)), is_leaf=lambda x: x is None)
+        learned = LagRegression(jnp.asarray(maps), jnp.ones((), jnp.float32))
+        model = eqx.tree_at(lambda m: m.lags, model, learned, is_leaf=lambda x: x is None)
     raw = waves(1, 50, seed=3)[0] * 1.5
     raw[4:8, 2] = raw[30, 5] = np.nan
     values, observed, inputs = in_model_units(fitted, raw)
@@ -252,6 +254,19 @@ def test_one_broken_channel_does_not_decide_alone():
     assert float(_ratio(squares, asked, jnp.asarray(1.0))[1]) == pytest.approx((4 + 8 * (9 + 8) / 9) / 12, rel=1e-6)
 
 
+def test_a_regression_is_taken_for_as_wrong_as_where_it_did_not_learn():
+    rng = np.random.default_rng(1)
+    own, beyond = rng.standard_normal((20, 2)), rng.standard_normal((3, 20, 2))  # two ways, the second one a regression
+    arrays = map(jnp.asarray, (own, np.ones_like(own), beyond))
+    one = Errors.of(*arrays, jnp.ones((20, 2), bool), period=1)
+    passes = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), one)
+    shares = np.array([[0.2, 0.1], [0.5, 0.3], [0.1, 0.2]])
+    left = _out_of_sample(jnp.asarray(1.5), passes).in_all().left(jnp.asarray(shares))
+    expected = np.sum((own - np.einsum("wc,wtc->tc", shares, beyond)) ** 2, axis=0)
+    expected += 0.5 * shares[1] ** 2 * np.sum((own - beyond[1]) ** 2, axis=0)
+    np.testing.assert_allclose(left, [expected, 2 * expected], rtol=1e-6)
+
+
 def test_narrower_intervals_need_twice_the_evidence_and_all_channels():
     asked, whole = jnp.ones((8, 4), bool), jnp.asarray(1.0)
     found = _ratio(jnp.full((8, 4), 0.5).at[:, 0].set(0.1), asked, whole)
@@ -277,7 +292,7 @@ def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known, regressio
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
     seen, model = observed & (jnp.arange(60) < known)[:, None], fitted.model
     if regression:
-        maps = LagRegression(jnp.ones((CHANNELS, 48, 24), jnp.float32))
+        maps = LagRegression(jnp.ones((CHANNELS, 48, 24), jnp.float32), jnp.ones((), jnp.float32))
         model = eqx.tree_at(lambda m: m.lags, model, maps, is_leaf=lambda x: x is None)
     found = check_forecast(model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
     assert float(jnp.max(found.shares[:-1])) <= 0.21

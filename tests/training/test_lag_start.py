@@ -9,7 +9,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
 from svae_cli.training import lag_start
 from svae_cli.training.holding_out import hold_out
-from svae_cli.training.lag_start import _filled, _parts, resolve_lags, usual_lags
+from svae_cli.training.lag_start import _filled, _parts, resolve_lags, shorter_lags, usual_lags
 
 RESOLVED = Settings(objective="predictive", likelihood="gaussian", season=0)
 
@@ -38,6 +38,27 @@ def test_a_regression_on_far_lags_is_found_and_leaves_what_is_noise():
         errors.append(np.mean((np.asarray(found.continued(past.astype(np.float32), 12)) - truth) ** 2))
         repeats.append(np.mean((record[origin - 12 : origin] - truth) ** 2))
     assert np.mean(errors) < 1.3 * 0.5**2 < 0.7 * np.mean(repeats)
+
+
+def test_short_records_are_looked_back_on_less_far_and_know_what_they_promise_too_much():
+    rng = np.random.default_rng(5)
+    record = np.zeros((700, 1))
+    for t in range(2, 700):  # a noisy oscillation: the very last values say it all
+        record[t] = 1.6 * record[t - 1] - 0.8 * record[t - 2] + rng.standard_normal(1)
+    settings, found = _regression(record, RESOLVED.changed(season=12))
+    forced, longest = _regression(record, RESOLVED.changed(season=12, lags=108))
+    assert found is not None
+    assert longest is not None
+    assert (settings.lags, forced.lags) == (found.lags, longest.lags) == (24, 108)
+    assert 1 <= float(found.optimism) < float(longest.optimism) <= 4
+
+
+@pytest.mark.parametrize(
+    ("lags", "season", "expected"),
+    [(336, 24, [336, 168, 72, 24]), (104, 52, [104, 52]), (48, 0, [48, 24]), (20, 0, [20]), (672, 672, [672])],
+)
+def test_half_as_many_lags_are_whole_seasons(lags, season, expected):
+    assert shorter_lags(lags, season) == expected
 
 
 def test_random_walks_have_no_regression_unless_it_is_asked_for():
