@@ -161,19 +161,20 @@ def _of_lags(parts: list[list[_Moments]], season: int, *, always: bool) -> tuple
     ridge = min(_RIDGES, key=lambda r: sum(f.left([m] * width) for f, m in zip(folds, tried[r], strict=True)))
     shared, maps, own = (wholes[0] + _total(last)).ridge(ridge, nothing), [], ([], [])
     for d in range(width):
-        parts, known = [fold.learned(d) for fold in folds], first[d] + middle[d] + last[d]
+        learned, known = [fold.learned(d) for fold in folds], first[d] + middle[d] + last[d]
         options: dict[float | None, list[np.ndarray]] = {None: tried[ridge]}
         for r in _RIDGES if known.count else ():
-            options[r] = [part.ridge(r, m) for part, m in zip(parts, tried[ridge], strict=True)]
+            options[r] = [part.ridge(r, m) for part, m in zip(learned, tried[ridge], strict=True)]
         best = min(options, key=lambda r: sum(f.judged[d].errors(m) for f, m in zip(folds, options[r], strict=True)))
         maps.append(shared if best is None else known.ridge(best, shared))
-        for chosen, found in zip(own, options[best], strict=True):
-            chosen.append(found)
+        for chosen, of_fold in zip(own, options[best], strict=True):
+            chosen.append(of_fold)
     remains = [f.left(chosen) / f.simple(lags, ahead, season) for f, chosen in zip(folds, own, strict=True)]
     windows = sum(m.count for f in folds for m in f.judged) / (width * ahead)  # that do not overlap
     useful = np.mean(remains) < min(_WORTH, 1 - _CHANCE / np.sqrt(max(windows, 1))) and max(remains) < 1
     optimism = np.clip(np.exp(np.mean([f.optimism(c) for f, c in zip(folds, own, strict=True)])), 1.0, _MOST_OPTIMISM)
-    return (LagRegression(np.stack(maps), optimism), float(np.mean(remains))) if always or useful else None
+    found = LagRegression(jnp.asarray(np.stack(maps)), jnp.asarray(optimism))
+    return (found, float(np.mean(remains))) if always or useful else None
 
 
 @dataclass(frozen=True)
