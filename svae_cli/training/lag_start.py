@@ -134,6 +134,8 @@ def _regression(
 ) -> tuple[LagRegression, float] | None:
     """The best one and what it leaves of the simple ways' squared errors; None if that is too much, or cannot be told.
 
+    Of those that are no worse than others by more than chance it is the one that looks back farthest.
+
     Args:
         data: what is learned from.
         scaler: to the model's units.
@@ -141,11 +143,18 @@ def _regression(
         season: steps of a cycle; 0 without.
         always: there is to be one.
     """
-    parts = _parts(data, scaler, tried[0], steps_ahead(tried[0]), season)
+    parts = list(_parts(data, scaler, tried[0], steps_ahead(tried[0]), season))
     found = [_of_lags([[m.of_last(lags) for m in part] for part in parts], season, always=always) for lags in tried]
     # What is promised too much goes on being promised where a record is continued that was learned from.
-    told = [each for each in found if each is not None]
-    return min(told, key=lambda each: float(each[0].optimism) * each[1], default=None)
+    told = [(each, float(each[0].optimism) * each[1]) for each in found if each is not None]
+    least = min((worth for _, worth in told), default=0.0)
+    return next((each for each, worth in told if worth * (1 - _chance(parts)) <= least), None)
+
+
+def _chance(parts: list[list[_Moments]]) -> float:
+    """By what share errors differ by chance: of what judges, first and last, windows that do not overlap count."""
+    windows = sum(m.count for part in (parts[0], parts[-1]) for m in part) / parts[0][0].both.shape[1] / len(parts[0])
+    return _CHANCE / math.sqrt(max(windows, 1.0))
 
 
 def _of_lags(parts: list[list[_Moments]], season: int, *, always: bool) -> tuple[LagRegression, float] | None:
@@ -170,8 +179,7 @@ def _of_lags(parts: list[list[_Moments]], season: int, *, always: bool) -> tuple
         for chosen, of_fold in zip(own, options[best], strict=True):
             chosen.append(of_fold)
     remains = [f.left(chosen) / f.simple(lags, ahead, season) for f, chosen in zip(folds, own, strict=True)]
-    windows = sum(m.count for f in folds for m in f.judged) / (width * ahead)  # that do not overlap
-    useful = np.mean(remains) < min(_WORTH, 1 - _CHANCE / np.sqrt(max(windows, 1))) and max(remains) < 1
+    useful = np.mean(remains) < min(_WORTH, 1 - _chance(parts)) and max(remains) < 1
     optimism = np.clip(np.exp(np.mean([f.optimism(c) for f, c in zip(folds, own, strict=True)])), 1.0, _MOST_OPTIMISM)
     found = LagRegression(jnp.asarray(np.stack(maps)), jnp.asarray(optimism))
     return (found, float(np.mean(remains))) if always or useful else None
