@@ -109,7 +109,8 @@ class SeasonMemory(eqx.Module):
             values: finite everywhere.
             observed: which of them count.
             around: the same steps with as many before as after them, NaN where unknown; no steps at all are no more
-                than ``values``. What it has of ``values`` themselves is not looked at.
+                than ``values``. What it has of ``values`` themselves is not looked at. Of as many of its own cycles as
+                these are of this one, a shorter one within is told.
         """
         if around is None or not len(around):
             return self._remember(values, observed, 0)
