@@ -192,7 +192,7 @@ def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shap
         dtype=np.dtype(settings.precision),
     )
     half, one = np.full(n_channels, 0.5), np.ones(n_channels)
-    lags = LagRegression.unknown(n_channels, settings.lags) if settings.lags else None
+    lags = LagRegression.unknown(n_channels, settings.lags, settings.season or 0) if settings.lags else None
     return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape, lags=lags)
 
 

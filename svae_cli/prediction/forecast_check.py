@@ -195,15 +195,18 @@ def forecast_check(
         within = (ahead < back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
-        added = Continuations.of(values, seen, origin, own, _regressed(model, past, span)).added(mean, ahead, unknown)
+        regressed = _regressed(model, past, origin, span)
+        added = Continuations.of(values, seen, origin, own, regressed).added(mean, ahead, unknown)
         season = {"period": period or 1, "first": origin - start}
-        return None, (Errors.of(truth - mean, variance, added, known & within, **season), farthest, past)
+        errors = Errors.of(truth - mean, variance, added, known & within, **season)
+        if model.lags is not None:
+            errors = _out_of_sample(model.lags.optimism[model.lags.fitting(origin)], errors)
+        return None, (errors, farthest, past)
 
     # With a regression the future is the first pass: its past has gaps to be filled, too.
     passes = jnp.arange(0 if model.lags is None else -1, PASSES)
     found = jax.lax.scan(look_back, None, passes)[1]
     errors, ends = jax.tree.map(lambda a: a[-PASSES:], found[0]), found[1][-PASSES:]
-    errors = errors if model.lags is None else _out_of_sample(model.lags.optimism, errors)
     whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
     in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
     shares = _shares(in_all, whole, _first_share(model, start))
@@ -211,7 +214,7 @@ def forecast_check(
     cycles = ((PASSES - 1) * apart + back) / (period or 1)
     swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
     farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-    ways = Continuations.of(values, observed, start, own, _regressed(model, found[2][0], horizon))
+    ways = Continuations.of(values, observed, start, own, _regressed(model, found[2][0], start, horizon))
     return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
@@ -222,15 +225,17 @@ def _past(
     return filled[:0] if model.lags is None else model.lags.last(filled, origin, season.period or 1)
 
 
-def _regressed(model: SVAE, past: Float[Array, "lag channel"], steps: int) -> Float[Array, "ahead channel"]:
+def _regressed(
+    model: SVAE, past: Float[Array, "lag channel"], known: Int[Array, ""], steps: int
+) -> Float[Array, "ahead channel"]:
     """What the model's regression says of the steps to come; no steps without one."""
-    return past if model.lags is None else model.lags.continued(past, steps)
+    return past if model.lags is None else model.lags.continued(past, known, steps)
 
 
 def _out_of_sample(optimism: Float[Array, ""], errors: Errors) -> Errors:
-    """With those of the regression, the last say but one, as large as where it did not learn: here it may have."""
-    squares = errors.own - 2 * errors.with_ways[:, -2] + errors.of_ways[:, -2, -2]
-    return errors._replace(of_ways=errors.of_ways.at[:, -2, -2].add((optimism - 1) * squares))
+    """Of a pass, with those of the regression, the last say but one, as large as where it did not learn."""
+    squares = errors.own - 2 * errors.with_ways[-2] + errors.of_ways[-2, -2]
+    return errors._replace(of_ways=errors.of_ways.at[-2, -2].add((optimism - 1) * squares))
 
 
 def _swing(
@@ -278,7 +283,7 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
 
 def _first_share(model: SVAE, start: Int[Array, ""]) -> Float[Array, ""]:
     """Of the regression where nothing is known of it: less, the less of what it looks back on there is."""
-    return _REGRESSION * jnp.minimum(1.0, start / model.lags.lags) if model.lags is not None else jnp.zeros(())
+    return _REGRESSION * model.lags.covered(start) if model.lags is not None else jnp.zeros(())
 
 
 def _shares(errors: Errors, whole: Float[Array, ""], regression: Float[Array, ""]) -> Float[Array, "say channel"]:

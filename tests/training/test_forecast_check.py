@@ -69,9 +69,10 @@ def _regressed(filled: np.ndarray, origin: int, period: int | None, maps: np.nda
 @pytest.mark.parametrize(("period", "regression"), [(None, False), (7, True)])
 def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period, regression):
     model = fitted.model if period is None else with_season(fitted, period).model
-    maps = np.random.default_rng(8).standard_normal((CHANNELS, 12, 4)).astype(np.float32) / 8
+    rng = np.random.default_rng(8)
+    maps = [rng.standard_normal((CHANNELS, lags, 4)).astype(np.float32) / 8 for lags in (30, 12)]  # 30: two origins
     if regression:
-        learned = LagRegression(jnp.asarray(maps), jnp.ones((), jnp.float32))
+        learned = LagRegression(tuple(map(jnp.asarray, maps)), jnp.ones(2, jnp.float32))
         model = eqx.tree_at(lambda m: m.lags, model, learned, is_leaf=lambda x: x is None)
     raw = waves(1, 50, seed=3)[0] * 1.5
     raw[4:8, 2] = raw[30, 5] = np.nan
@@ -89,7 +90,7 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         says = [ways * unknown, ways[:1] * (1 - unknown) ** 2]
         if regression:
             filled = np.where(seen, values, predicted(model, values, seen, inputs)[0])
-            says.insert(1, _regressed(filled, origin, period, maps, 10)[None] - mean)
+            says.insert(1, _regressed(filled, origin, period, maps[origin < 30], 10)[None] - mean)
         gaps.append(np.concatenate(says) / np.sqrt(variance))
     own, gaps = np.array(own), np.array(gaps)
     steps = ~np.isnan(own)
@@ -261,7 +262,7 @@ def test_a_regression_is_taken_for_as_wrong_as_where_it_did_not_learn():
     one = Errors.of(*arrays, jnp.ones((20, 2), bool), period=1)
     passes = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), one)
     shares = np.array([[0.2, 0.1], [0.5, 0.3], [0.1, 0.2]])
-    left = _out_of_sample(jnp.asarray(1.5), passes).in_all().left(jnp.asarray(shares))
+    left = jax.vmap(lambda errors: _out_of_sample(jnp.asarray(1.5), errors))(passes).in_all().left(jnp.asarray(shares))
     expected = np.sum((own - np.einsum("wc,wtc->tc", shares, beyond)) ** 2, axis=0)
     expected += 0.5 * shares[1] ** 2 * np.sum((own - beyond[1]) ** 2, axis=0)
     np.testing.assert_allclose(left, [expected, 2 * expected], rtol=1e-6)
@@ -292,7 +293,7 @@ def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known, regressio
     values, observed, inputs = in_model_units(fitted, 5 * waves(1, 60, seed=3)[0])
     seen, model = observed & (jnp.arange(60) < known)[:, None], fitted.model
     if regression:
-        maps = LagRegression(jnp.ones((CHANNELS, 48, 24), jnp.float32), jnp.ones((), jnp.float32))
+        maps = LagRegression((jnp.ones((CHANNELS, 48, 24), jnp.float32),), jnp.ones(1, jnp.float32))
         model = eqx.tree_at(lambda m: m.lags, model, maps, is_leaf=lambda x: x is None)
     found = check_forecast(model, values, seen, inputs, start=jnp.asarray(known), horizon=50)
     assert float(jnp.max(found.shares[:-1])) <= 0.21

@@ -1,15 +1,18 @@
 """The lag regression's fit: exact where a regression is, as ridge regression by hand, and silent where it is no use."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import nnls
 
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
-from svae_cli.training import lag_start
+from svae_cli.training import lag_moments
 from svae_cli.training.holding_out import hold_out
-from svae_cli.training.lag_start import _filled, _parts, resolve_lags, shorter_lags, usual_lags
+from svae_cli.training.lag_moments import _filled, moments_in_parts, whole_series
+from svae_cli.training.lag_start import mixture, resolve_lags, usual_lags
 
 RESOLVED = Settings(objective="predictive", likelihood="gaussian", season=0)
 
@@ -35,30 +38,37 @@ def test_a_regression_on_far_lags_is_found_and_leaves_what_is_noise():
     for origin in range(750, 870, 10):
         past = record[origin - 144 : origin]
         truth = record[origin : origin + 12]
-        errors.append(np.mean((np.asarray(found.continued(past.astype(np.float32), 12)) - truth) ** 2))
+        errors.append(np.mean((np.asarray(found.continued(past.astype(np.float32), np.int32(144), 12)) - truth) ** 2))
         repeats.append(np.mean((record[origin - 12 : origin] - truth) ** 2))
     assert np.mean(errors) < 1.3 * 0.5**2 < 0.7 * np.mean(repeats)
 
 
-def test_short_records_are_looked_back_on_less_far_and_know_what_they_promise_too_much():
+def test_maps_are_mixed_as_they_are_right_and_know_what_they_promise_too_much():
     rng = np.random.default_rng(5)
     record = np.zeros((700, 1))
     for t in range(2, 700):  # a noisy oscillation: the very last values say it all
         record[t] = 1.6 * record[t - 1] - 0.8 * record[t - 2] + rng.standard_normal(1)
-    settings, found = _regression(record, RESOLVED.changed(season=12))
-    forced, longest = _regression(record, RESOLVED.changed(season=12, lags=108))
-    assert found is not None
-    assert longest is not None
-    assert (settings.lags, forced.lags) == (found.lags, longest.lags) == (24, 108)
-    assert 1 <= float(found.optimism) < float(longest.optimism) <= 4
+    mixed = _regression(record, RESOLVED.changed(season=12, lags=108))[1]
+    alone = _regression(record, RESOLVED.changed(season=108, lags=108))[1]
+    assert mixed is not None
+    assert alone is not None
+    assert [m.shape for m in mixed.maps] == [(1, 108, 24), (1, 48, 24), (1, 24, 24)]
+    assert [m.shape for m in alone.maps] == [(1, 108, 24)]
+    assert float(jnp.linalg.norm(mixed.maps[0][:, :84])) < 0.5 * float(jnp.linalg.norm(alone.maps[0][:, :84]))
+    assert 1 <= float(mixed.optimism[0]) < float(alone.optimism[0]) <= 4
 
 
-@pytest.mark.parametrize(
-    ("lags", "season", "expected"),
-    [(336, 24, [336, 168, 72, 24]), (104, 52, [104, 52]), (48, 0, [48, 24]), (20, 0, [20]), (672, 672, [672])],
-)
-def test_half_as_many_lags_are_whole_seasons(lags, season, expected):
-    assert shorter_lags(lags, season) == expected
+def test_a_mixture_is_that_of_the_smallest_errors():
+    rng = np.random.default_rng(9)
+    for trial in range(20):
+        said, came = rng.standard_normal((4, 30)), rng.standard_normal(30)
+        said += (trial % 3) * came
+        shares = mixture(said @ said.T, said @ came)
+        assert shares.sum() == pytest.approx(1)
+        assert shares.min() >= 0
+        heavy = 1e4 * np.ones((1, 4))
+        expected, _ = nnls(np.vstack([said.T, heavy]), np.append(came, 1e4))
+        np.testing.assert_allclose(shares, expected, atol=1e-4)
 
 
 def test_random_walks_have_no_regression_unless_it_is_asked_for():
@@ -71,7 +81,7 @@ def test_random_walks_have_no_regression_unless_it_is_asked_for():
     settings, found = _regression(walk, RESOLVED.changed(lags=10))
     assert settings.lags == 10
     assert found is not None
-    assert found.maps.shape == (2, 10, 10)
+    assert [m.shape for m in found.maps] == [(2, 10, 10)]
 
 
 def test_moments_are_those_of_examples_whose_last_value_is_known():
@@ -79,7 +89,7 @@ def test_moments_are_those_of_examples_whose_last_value_is_known():
     record = rng.standard_normal((60, 1))
     record[[20, 41], 0] = np.nan
     data = SeriesSet.from_arrays([record])
-    first, middle, last = (part[0] for part in _parts(data, Scaler.identity(1), 5, 3, 0))
+    first, middle, last = (part[0] for part in moments_in_parts(data, Scaler.identity(1), 5, 3, 0))
     filled = _filled(record, 0)[:, 0]
     rows = [t for t in range(5, 58) if not np.isnan(record[t - 1, 0])]
     past = np.array([filled[t - 5 : t] - filled[t - 1] for t in rows])
@@ -98,9 +108,9 @@ def test_moments_are_those_of_examples_whose_last_value_is_known():
 
 def test_a_long_record_gives_the_same_examples_stretch_by_stretch(monkeypatch):
     data, scaler = SeriesSet.from_arrays([_seasonal(700)]), Scaler.identity(2)
-    whole = _parts(data, scaler, 24, 12, 12)
-    monkeypatch.setattr(lag_start, "_STRETCH", 100)
-    for part, expected in zip(_parts(data, scaler, 24, 12, 12), whole, strict=True):
+    whole = moments_in_parts(data, scaler, 24, 12, 12)
+    monkeypatch.setattr(lag_moments, "_STRETCH", 100)
+    for part, expected in zip(moments_in_parts(data, scaler, 24, 12, 12), whole, strict=True):
         for found, wanted in zip(part, expected, strict=True):
             assert found.count == wanted.count
             np.testing.assert_allclose(found.both, wanted.both)
@@ -113,14 +123,14 @@ def test_a_cycle_without_noise_is_no_reason_to_stop():
         settings, found = _regression(record, RESOLVED.changed(season=12, lags=lags))
         if lags or found is not None:
             assert found is not None
-            following = found.continued(record[-settings.lags :].astype(np.float32), 12)
+            following = found.continued(record[-settings.lags :].astype(np.float32), np.int32(settings.lags), 12)
             np.testing.assert_allclose(following, record[:12], atol=1e-3)
 
 
 def test_parts_of_a_series_are_one_series_with_gaps():
     data = SeriesSet.from_arrays([_seasonal(3000), _seasonal(2500, seed=1)])
     train, _, _ = hold_out(data, RESOLVED.changed(window=48, split="time"), {})
-    wholes = lag_start._wholes(train)
+    wholes = whole_series(train)
     assert [whole.length for whole in wholes] == [3000, 2500]
     assert len(train) > 2
     for index, whole in enumerate(wholes):
@@ -145,7 +155,8 @@ def test_what_is_held_out_is_never_seen():
     found = [resolve_lags(RESOLVED.changed(season=12), part, Scaler.identity(2), {})[1] for part in (train, other)]
     assert found[0] is not None
     assert found[1] is not None
-    np.testing.assert_array_equal(found[0].maps, found[1].maps)
+    for own, others in zip(found[0].maps, found[1].maps, strict=True):
+        np.testing.assert_array_equal(own, others)
 
 
 def test_long_gaps_are_filled_by_other_cycles_and_short_ones_by_lines():
@@ -161,8 +172,9 @@ def test_long_gaps_are_filled_by_other_cycles_and_short_ones_by_lines():
 @pytest.mark.parametrize(
     ("season", "longest", "channels", "expected"),
     [
-        (24, 12000, 7, 336),
-        (168, 12000, 7, 336),
+        (24, 12000, 7, 672),
+        (168, 12000, 7, 672),
+        (24, 2100, 7, 336),
         (672, 12000, 12, 672),
         (672, 2000, 12, 0),
         (52, 700, 7, 104),
