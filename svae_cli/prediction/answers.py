@@ -15,10 +15,10 @@ from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
 from svae_cli.precision import compiled
 from svae_cli.prediction import pieces
-from svae_cli.prediction.forecast_check import forecast_check
-from svae_cli.prediction.gap_check import gap_check
-from svae_cli.prediction.glitches import without_glitches
-from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
+from svae_cli.prediction.forecast_check import ForecastPasses
+from svae_cli.prediction.gap_check import GapPasses
+from svae_cli.prediction.looks import looked_at
+from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units, latent_moments
 from svae_cli.prediction.self_check import numbers_kept
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
@@ -135,17 +135,19 @@ def _ask_one(
     if ask.filtered:
         state = model.filtered(values, observed, inputs)
         return {"latent_mean": state.mean, "latent_cov": state.cov}
-    given = observed
+    given, check, predictor = observed, None, None
     if ask.check:
-        observed = without_glitches(model, values, given, inputs)
-    posterior = model.posterior(values, observed, inputs)
+        ahead = None if ask.last is None else ForecastPasses(model, values, steps, ask.last)
+        passes = GapPasses(model, values, steps) if ahead is None else ahead
+        observed, check, predictor = looked_at(model, values, given, inputs, passes)
     path_key, rest = jr.split(key)
-    states = posterior.sample(path_key, ask.samples) if ask.samples else None
+    states, latents = None, {}
+    if predictor is None or ask.samples or ask.latents:
+        posterior = model.posterior(values, observed, inputs)
+        predictor = predictor or model.predictor_moments(posterior)
+        states = posterior.sample(path_key, ask.samples) if ask.samples else None
+        latents = latent_moments(posterior) if ask.latents else {}
     last = (steps, ask.last) if ask.last is not None else None
-    check = None
-    if ask.check and ask.last is not None:
-        check = forecast_check(model, values, observed, inputs, start=steps, horizon=ask.last)
-    elif ask.check:
-        check = gap_check(model, values, observed, inputs, steps=steps)
-    found = describe(model, posterior, states, Seen(values, observed, check=check), ask, rest, last=last)
+    seen = Seen(values, observed, check=check)
+    found = describe(model, predictor, states, seen, ask, rest, last=last) | latents
     return found | ({"ignored": given & ~observed} if ask.check else {})

@@ -10,6 +10,7 @@ noise what has come to stay. Where the errors left are larger than promised, the
 smaller, narrower, and they swing with the season as those errors do.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
+from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
@@ -176,46 +177,96 @@ def forecast_check(
         start: the first step that is not known.
         horizon: steps of a forecast.
     """
-    own = OwnSeason.of(model.season, values, observed)
-    period = own.period
-    back = jnp.minimum(horizon, start // 2)
-    apart = jnp.clip((start - back) // (2 * (PASSES - 1)), 1, jnp.maximum(back, 1))
-    step, span = jnp.arange(len(values)), min(horizon, max(len(values) // 2, 1))
+    return checked(model, values, observed, inputs, ForecastPasses(model, values, start, horizon))
 
-    def look_back(_: None, number: Array) -> tuple[None, tuple[Errors, Array, Array]]:
-        origin = jnp.where(number < 0, start, start - back - number * apart)
-        seen = observed & (step < origin)[:, None]
-        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-        moments = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+
+class _Found(NamedTuple):
+    """What a pass finds: errors, predictive variance at the end of its forecast, what a regression looks back on."""
+
+    errors: Errors
+    farthest: Float[Array, " channel"]
+    past: Float[Array, "lag channel"]
+
+
+@dataclass(frozen=True)
+class ForecastPasses:
+    """The passes of ``forecast_check``.
+
+    Attributes:
+        model: with Gaussian noise.
+        values: in model units, finite everywhere.
+        start: the first step that is not known.
+        horizon: steps of a forecast.
+    """
+
+    model: SVAE
+    values: Float[Array, "time channel"]
+    start: Int[Array, ""]
+    horizon: int
+
+    @property
+    def count(self) -> int:
+        """One more with a regression, the future, which comes last: its past has gaps to be filled, too."""
+        return PASSES + (self.model.lags is not None)
+
+    @property
+    def _back(self) -> Int[Array, ""]:
+        """Steps of a pass's forecast."""
+        return jnp.minimum(self.horizon, self.start // 2)
+
+    @property
+    def _apart(self) -> Int[Array, ""]:
+        """Steps between origins."""
+        return jnp.clip((self.start - self._back) // (2 * (PASSES - 1)), 1, jnp.maximum(self._back, 1))
+
+    def _origin(self, number: Int[Array, ""]) -> Int[Array, ""]:
+        return jnp.where(number >= PASSES, self.start, self.start - self._back - number * self._apart)
+
+    def seen(self, known: Bool[Array, "time channel"], number: Int[Array, ""]) -> Bool[Array, "time channel"]:
+        """What was known at the origin."""
+        return known & (jnp.arange(len(known)) < self._origin(number))[:, None]
+
+    def judged(
+        self,
+        known: Bool[Array, "time channel"],
+        number: Int[Array, ""],
+        seen: Bool[Array, "time channel"],
+        moments: Moments,
+    ) -> _Found:
+        """The errors of the steps after the origin."""
+        model, values, origin = self.model, self.values, self._origin(number)
+        own, span = OwnSeason.of(model.season, values, known), min(self.horizon, max(len(values) // 2, 1))
         past = _past(model, jnp.where(seen, values, moments[0]), origin, own)
-        truth, known, mean, variance = (
-            jax.lax.dynamic_slice_in_dim(a, origin, span) for a in (values, observed & (origin > 0), *moments)
+        truth, asked, mean, variance = (
+            jax.lax.dynamic_slice_in_dim(a, origin, span) for a in (values, known & (origin > 0), *moments)
         )
         ahead = jnp.arange(span)
-        within = (ahead < back)[:, None]
+        within = (ahead < self._back)[:, None]
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
         regressed = _regressed(model, past, origin, span)
         added = Continuations.of(values, seen, origin, own, regressed).added(mean, ahead, unknown)
-        season = {"period": period or 1, "first": origin - start}
-        errors = Errors.of(truth - mean, variance, added, known & within, **season)
+        season = {"period": own.period or 1, "first": origin - self.start}
+        errors = Errors.of(truth - mean, variance, added, asked & within, **season)
         if model.lags is not None:
             errors = _out_of_sample(model.lags.optimism[model.lags.fitting(origin)], errors)
-        return None, (errors, farthest, past)
+        return _Found(errors, farthest, past)
 
-    # With a regression the future is the first pass: its past has gaps to be filled, too.
-    passes = jnp.arange(0 if model.lags is None else -1, PASSES)
-    found = jax.lax.scan(look_back, None, passes)[1]
-    errors, ends = jax.tree.map(lambda a: a[-PASSES:], found[0]), found[1][-PASSES:]
-    whole = (back / horizon).astype(values.dtype)  # one step says little of a hundred
-    in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
-    shares = _shares(in_all, whole, _first_share(model, start))
-    ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
-    cycles = ((PASSES - 1) * apart + back) / (period or 1)
-    swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
-    farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-    ways = Continuations.of(values, observed, start, own, _regressed(model, found[2][0], start, horizon))
-    return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
+    def concluded(self, known: Bool[Array, "time channel"], found: _Found) -> ForecastCheck:
+        """Shares first, then the width of the intervals of what these make of the forecasts."""
+        model, start, horizon = self.model, self.start, self.horizon
+        own = OwnSeason.of(model.season, self.values, known)
+        errors, ends = jax.tree.map(lambda a: a[:PASSES], found.errors), found.farthest[:PASSES]
+        whole = (self._back / horizon).astype(self.values.dtype)  # one step says little of a hundred
+        in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
+        shares = _shares(in_all, whole, _first_share(model, start))
+        ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
+        cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
+        swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
+        farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
+        regressed = _regressed(model, found.past[-1], start, horizon)
+        ways = Continuations.of(self.values, known, start, own, regressed)
+        return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
 def _past(

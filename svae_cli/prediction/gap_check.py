@@ -6,6 +6,7 @@ so much of them goes into the answers; where errors are larger or smaller than p
 season as those errors do.
 """
 
+from dataclasses import dataclass
 from functools import reduce
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, best_shares, swing
+from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
 
 CAP = 25.0
 """Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
@@ -69,25 +70,51 @@ def gap_check(
         inputs: known inputs.
         steps: of the series; what comes after is padding.
     """
-    own = OwnSeason.of(model.season, values, observed)
-    period = own.period
+    return checked(model, values, observed, inputs, GapPasses(model, values, steps))
 
-    def fill(_: None, number: Array) -> tuple[None, Errors]:
-        hidden = like_gaps(observed, steps, number)
-        seen = observed & ~hidden
-        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        beyond = _beyond(simple_ways(values, seen, own), mean)
-        return None, Errors.of(values - mean, variance, beyond, hidden, period=period or 1)
 
-    errors = jax.lax.scan(fill, None, jnp.arange(PASSES))[1]
-    shares = _shares(errors.in_all())
-    left = errors.left(shares)
-    ratio = _ratio(jnp.sum(left, axis=1), jnp.sum(errors.counts, axis=1))
-    means, weight = left / jnp.maximum(errors.counts, 1), _weight(errors.counts)
-    swings = swing(means, weight, cap=CAP)[part_at(jnp.arange(len(values)), period or 1)]
-    ways = jnp.where(observed[None], jnp.nan, simple_ways(values, observed, own))
-    return GapCheck(shares, ratio, swings, ways)
+@dataclass(frozen=True)
+class GapPasses:
+    """The passes of ``gap_check``.
+
+    Attributes:
+        model: with Gaussian noise.
+        values: in model units, finite everywhere.
+        steps: of the series; what comes after is padding.
+    """
+
+    model: SVAE
+    values: Float[Array, "time channel"]
+    steps: Int[Array, ""]
+    count: int = PASSES
+
+    def seen(self, known: Bool[Array, "time channel"], number: Int[Array, ""]) -> Bool[Array, "time channel"]:
+        """All but gaps like those that are there."""
+        return known & ~(like_gaps(known, self.steps, number) & (number < PASSES))
+
+    def judged(
+        self,
+        known: Bool[Array, "time channel"],
+        number: Int[Array, ""],
+        seen: Bool[Array, "time channel"],
+        moments: Moments,
+    ) -> Errors:
+        """The errors of what a pass hid."""
+        del number
+        own, (mean, variance) = OwnSeason.of(self.model.season, self.values, known), moments
+        beyond = _beyond(simple_ways(self.values, seen, own), mean)
+        return Errors.of(self.values - mean, variance, beyond, known & ~seen, period=own.period or 1)
+
+    def concluded(self, known: Bool[Array, "time channel"], found: Errors) -> GapCheck:
+        """Shares first, then the width of the intervals of what these make of the answers."""
+        own, found = OwnSeason.of(self.model.season, self.values, known), jax.tree.map(lambda a: a[:PASSES], found)
+        shares = _shares(found.in_all())
+        left = found.left(shares)
+        ratio = _ratio(jnp.sum(left, axis=1), jnp.sum(found.counts, axis=1))
+        means, weight = left / jnp.maximum(found.counts, 1), _weight(found.counts)
+        swings = swing(means, weight, cap=CAP)[part_at(jnp.arange(len(self.values)), own.period or 1)]
+        ways = jnp.where(known[None], jnp.nan, simple_ways(self.values, known, own))
+        return GapCheck(shares, ratio, swings, ways)
 
 
 def like_gaps(

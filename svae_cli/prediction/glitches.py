@@ -7,15 +7,21 @@ those hidden they are predicted once more. The honest ones come back; what still
 line between honest values too, is a glitch, unless there are many, or several after one another: then the level moved.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.gap_check import known_around, straight_line
+from svae_cli.prediction.self_check import Moments, predicted
 
 LIMIT = 12.0
 """Standard deviations away from what all else says that no value is, in units of what is usual in its channel."""
+
+LOOKS = 3
+"""At one half of the values, at the other half, at those in doubt."""
 
 _IN_DOUBT = 4.0  # standard deviations beyond which a value is predicted again, without all others in doubt
 _OFF_THE_LINE = 0.5  # distance from a line between honest values of the channel, in units of that from the model
@@ -40,25 +46,56 @@ def without_glitches(
         observed: which of them count.
         inputs: known inputs.
     """
-    values = jnp.clip(values, -_FARTHEST, _FARTHEST)
-    lot = jax.random.bernoulli(jax.random.key(0), shape=observed.shape)
 
-    def predict(away: Array, number: Array) -> tuple[Array, tuple[Array, Array]]:
-        hidden = observed & jnp.where(number < 2, lot == (number == 0), jnp.abs(away) > _IN_DOUBT)
-        seen = observed & ~hidden
-        predictor = model.predictor_moments(model.posterior(values, seen, inputs))
-        mean, variance = model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
-        return jnp.where(hidden, (values - mean) / jnp.sqrt(variance), away), (hidden, mean)
+    def look(doubts: Doubts, number: Array) -> tuple[Doubts, None]:
+        seen = doubts.seen(observed, number)
+        return doubts.after(observed & ~seen, predicted(model, doubts.values, seen, inputs)[1]), None
 
-    away, (hidden, means) = jax.lax.scan(predict, jnp.zeros_like(values), jnp.arange(3))
-    in_doubt, mean = hidden[2], means[2]
-    line = straight_line(values, observed & ~in_doubt)
-    both_say_so = jnp.isnan(line) | (jnp.abs(values - line) > _OFF_THE_LINE * jnp.abs(values - mean))
-    glitch = in_doubt & both_say_so & (jnp.abs(away) > LIMIT * _usual(away, observed))
-    glitch = glitch & ~_in_a_run(glitch, observed)
-    few = jnp.sum(glitch, axis=0) <= jnp.maximum(_MOST * jnp.sum(observed, axis=0), 1)
-    few_of_all = jnp.sum(glitch) <= jnp.maximum(_MOST_OF_ALL * jnp.sum(observed), 1)
-    return observed & ~(glitch & few[None] & few_of_all)
+    return jax.lax.scan(look, Doubts.none(values), jnp.arange(LOOKS))[0].cleared(observed)
+
+
+class Doubts(NamedTuple):
+    """What the looks so far have shown.
+
+    Attributes:
+        values: in model units, as far away as float32 can tell.
+        away: how far from what the model says of them, in standard deviations, when last hidden.
+        hidden: in the last look.
+        mean: what the model said then.
+    """
+
+    values: Float[Array, "time channel"]
+    away: Float[Array, "time channel"]
+    hidden: Bool[Array, "time channel"]
+    mean: Float[Array, "time channel"]
+
+    @classmethod
+    def none(cls, values: Float[Array, "time channel"]) -> "Doubts":
+        """Before the first look."""
+        nothing = jnp.zeros_like(values)
+        return cls(jnp.clip(values, -_FARTHEST, _FARTHEST), nothing, jnp.zeros(values.shape, bool), nothing)
+
+    def seen(self, observed: Bool[Array, "time channel"], number: Int[Array, ""]) -> Bool[Array, "time channel"]:
+        """Without one half of the values, then the other, then those in doubt."""
+        lot = jax.random.bernoulli(jax.random.key(0), shape=observed.shape)
+        return observed & ~jnp.where(number < LOOKS - 1, lot == (number == 0), jnp.abs(self.away) > _IN_DOUBT)
+
+    def after(self, hidden: Bool[Array, "time channel"], moments: Moments) -> "Doubts":
+        """With what the model says of all values, some of them hidden."""
+        mean, variance = moments
+        away = jnp.where(hidden, (self.values - mean) / jnp.sqrt(variance), self.away)
+        return Doubts(self.values, away, hidden, mean)
+
+    def cleared(self, observed: Bool[Array, "time channel"]) -> Bool[Array, "time channel"]:
+        """The observed values but for the glitches, after the last look."""
+        values, away, in_doubt, mean = self
+        line = straight_line(values, observed & ~in_doubt)
+        both_say_so = jnp.isnan(line) | (jnp.abs(values - line) > _OFF_THE_LINE * jnp.abs(values - mean))
+        glitch = in_doubt & both_say_so & (jnp.abs(away) > LIMIT * _usual(away, observed))
+        glitch = glitch & ~_in_a_run(glitch, observed)
+        few = jnp.sum(glitch, axis=0) <= jnp.maximum(_MOST * jnp.sum(observed, axis=0), 1)
+        few_of_all = jnp.sum(glitch) <= jnp.maximum(_MOST_OF_ALL * jnp.sum(observed), 1)
+        return observed & ~(glitch & few[None] & few_of_all)
 
 
 def _in_a_run(flag: Bool[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Bool[Array, "time channel"]:

@@ -25,7 +25,7 @@ from svae_cli.precision import compiled, full_precision
 from svae_cli.prediction.forecast_check import ForecastCheck, forecast_check
 from svae_cli.prediction.gap_check import GapCheck, gap_check
 from svae_cli.prediction.glitches import without_glitches
-from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units
+from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units, latent_moments
 
 PIECE = 1 << 12
 """Steps of a piece."""
@@ -289,4 +289,6 @@ def _answer_piece(
         return {"latent_mean": posterior.filtered.mean, "latent_cov": posterior.filtered.cov}
     path_key, rest = jr.split(key)
     states = posterior.sample(path_key, ask.samples, leaving.sampled) if ask.samples else None
-    return describe(model, posterior, states, Seen(*stretch[:2], *beside), ask, rest)
+    moments = model.predictor_moments(posterior)
+    found = describe(model, moments, states, Seen(*stretch[:2], *beside), ask, rest)
+    return found | (latent_moments(posterior) if ask.latents else {})

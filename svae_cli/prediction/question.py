@@ -15,6 +15,7 @@ from svae_cli.models.season import Remembered
 from svae_cli.models.svae import SVAE, HasMoments, gaussian_noise
 from svae_cli.prediction.forecast_check import ForecastCheck
 from svae_cli.prediction.gap_check import GapCheck
+from svae_cli.prediction.self_check import Moments
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Seen(NamedTuple):
 
 def describe(
     model: SVAE,
-    posterior: HasMoments,
+    predictor: Moments,
     states: Float[Array, "sample time state"] | None,
     seen: Seen,
     ask: Question,
@@ -80,21 +81,18 @@ def describe(
     *,
     last: tuple[Array, int] | None = None,
 ) -> dict[str, Array]:
-    """What a posterior and sampled states say in answer to a question, time first, in model units.
+    """What a predictor's moments and sampled states say in answer to a question, time first, in model units.
 
     Args:
         model: the model.
-        posterior: of the states.
+        predictor: its posterior moments.
         states: joint paths, or None.
         seen: what was observed.
         ask: the question.
         key: for observation noise.
         last: (first step, number of steps) to answer for; None answers for all.
     """
-    found: dict[str, Array] = {}
-    if ask.latents:
-        found |= {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
-    middle, spread = model.predictor_moments(posterior)
+    middle, spread = predictor
     noise_key, _ = jr.split(key)
     drawn = None
     if states is not None:
@@ -105,13 +103,18 @@ def describe(
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
     mean, variance = model.likelihood.predictive_moments(middle, spread)
     _, own_variance = model.likelihood.predictive_moments(middle, own)
-    found |= {"mean": mean, "std": jnp.sqrt(variance), "own_std": jnp.sqrt(own_variance)}
+    found = {"mean": mean, "std": jnp.sqrt(variance), "own_std": jnp.sqrt(own_variance)}
     if drawn is not None:
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
         levels = jnp.asarray(ask.levels, mean.dtype)
         found["quantiles"] = predictive_quantiles(model.likelihood, middle, spread, levels)
     return found
+
+
+def latent_moments(posterior: HasMoments) -> dict[str, Array]:
+    """Those of the states, by the names of their answers."""
+    return {"latent_mean": posterior.means, "latent_cov": posterior.covariances}
 
 
 def sample_values(

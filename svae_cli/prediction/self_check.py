@@ -10,8 +10,9 @@ apart by the phase of the season: nights are easier to predict than days, and in
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -50,6 +51,66 @@ def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
     return PASSES * _WAYS**2 * parts_of(period) * len(model.decoder.offset)
+
+
+Moments = tuple[Float[Array, "time channel"], Float[Array, "time channel"]]
+"""Means and variances."""
+
+Conclusion = TypeVar("Conclusion", covariant=True)
+
+
+class Passes(Protocol[Conclusion]):
+    """What a check hides, and what it makes of the answers; ``known`` says which values count."""
+
+    @property
+    def count(self) -> int:
+        """Number of passes: ``PASSES``, or one more in which nothing is hidden."""
+        ...
+
+    def seen(self, known: Bool[Array, "time channel"], number: Int[Array, ""]) -> Bool[Array, "time channel"]:
+        """The known values that a pass shows to the model: all of them from pass ``PASSES`` on."""
+        ...
+
+    def judged(
+        self,
+        known: Bool[Array, "time channel"],
+        number: Int[Array, ""],
+        seen: Bool[Array, "time channel"],
+        moments: Moments,
+    ) -> Any:
+        """What a pass finds, given what the model says of all values, noise included."""
+        ...
+
+    def concluded(self, known: Bool[Array, "time channel"], found: Any) -> Conclusion:
+        """What all passes say together; their findings have a first axis of ``count``, or one more."""
+        ...
+
+
+def predicted(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    seen: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+) -> tuple[Moments, Moments]:
+    """Posterior moments of the predictor; those of values, with what lasts of noise and what other cycles say."""
+    predictor = model.predictor_moments(model.posterior(values, seen, inputs))
+    return predictor, model.likelihood.predictive_moments(*model.informed(values, seen, predictor))
+
+
+def checked(
+    model: SVAE,
+    values: Float[Array, "time channel"],
+    known: Bool[Array, "time channel"],
+    inputs: Float[Array, "time input"],
+    passes: Passes[Conclusion],
+) -> Conclusion:
+    """One pass after the other."""
+
+    def look(_: None, number: Array) -> tuple[None, Any]:
+        seen = passes.seen(known, number)
+        return None, passes.judged(known, number, seen, predicted(model, values, seen, inputs)[1])
+
+    return passes.concluded(known, jax.lax.scan(look, None, jnp.arange(passes.count))[1])
 
 
 def best_shares(
