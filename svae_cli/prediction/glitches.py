@@ -15,13 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.gap_check import known_around, straight_line
-from svae_cli.prediction.self_check import Moments, predicted
+from svae_cli.prediction.self_check import LOOKS, Moments, predicted
 
 LIMIT = 12.0
 """Standard deviations away from what all else says that no value is, in units of what is usual in its channel."""
-
-LOOKS = 3
-"""At one half of the values, at the other half, at those in doubt."""
 
 _IN_DOUBT = 4.0  # standard deviations beyond which a value is predicted again, without all others in doubt
 _OFF_THE_LINE = 0.5  # distance from a line between honest values of the channel, in units of that from the model

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from svae_cli.models.svae import SVAE
-from svae_cli.prediction.glitches import LOOKS, Doubts
-from svae_cli.prediction.self_check import PASSES, Conclusion, Moments, Passes, predicted
+from svae_cli.prediction.glitches import Doubts
+from svae_cli.prediction.self_check import LOOKS, PASSES, Conclusion, Moments, Passes, predicted
 
 _Before = tuple[Doubts, Bool[Array, "time channel"], Moments]  # the last of the predictor
 

@@ -25,8 +25,11 @@ from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
 PASSES = 8
 """Times that known values are hidden and predicted."""
 
+LOOKS = 3
+"""At the values before that, for glitches: at one half, at the other half, at those in doubt."""
+
 CHECKED_VALUES = 4_000_000
-"""More values than this are checked only if that is asked for: it takes as long as answering ``PASSES`` + 3 times."""
+"""More values than this are checked only if that is asked for: it takes ``PASSES + LOOKS`` times as long."""
 
 PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
@@ -50,7 +53,7 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None) -> bo
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    return PASSES * _WAYS**2 * parts_of(period) * len(model.decoder.offset)
+    return (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) * len(model.decoder.offset)
 
 
 Moments = tuple[Float[Array, "time channel"], Float[Array, "time channel"]]
