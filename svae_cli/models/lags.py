@@ -73,7 +73,7 @@ class LagRegression(eqx.Module):
         """
         low, high = (bound(past, axis=0, keepdims=True) for bound in (jnp.min, jnp.max))
         room = high - low
-        maps = jnp.stack([longer(m, self.lags) for m in self.maps])[self.fitting(known)]
+        maps = jnp.stack([_longer(m, self.lags) for m in self.maps])[self.fitting(known)]
 
         def block(before: Array, _: None) -> tuple[Array, Array]:
             found = before[-1:] + jnp.einsum("lc,cla->ac", before - before[-1:], maps)
@@ -103,6 +103,6 @@ def lags_of_maps(lags: int, season: int) -> list[int]:
     return found
 
 
-def longer(maps: Float[Array, "*n lag ahead"], lags: int) -> Float[Array, "*n longer ahead"]:
+def _longer(maps: Float[Array, "*n lag ahead"], lags: int) -> Float[Array, "*n longer ahead"]:
     """The same maps with weights of 0 for the steps before those that they look back on."""
     return jnp.pad(maps, (*((0, 0) for _ in maps.shape[:-2]), (lags - maps.shape[-2], 0), (0, 0)))

@@ -14,12 +14,8 @@ from jaxtyping import Bool, Float, Int
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import SeriesSet
 
-EXAMPLES = 300_000
-"""Of all channels together, at most."""
-
-JUDGED = 0.2
-"""Of the examples, the last ones and then the first ones, decide on what is learned from the others."""
-
+_EXAMPLES = 300_000  # of all channels together, at most
+_JUDGED = 0.2  # of the examples, the last ones and then the first ones, decide on what is learned from the others
 _STRETCH = 4096  # steps read at once
 _STRETCHES = 20_000  # looked at, each channel counting
 _ROUNDED = 1e-9  # of the squared error of the last value
@@ -71,14 +67,14 @@ def moments_in_parts(
     span, width = lags + ahead, data.n_channels
     wholes = whole_series(data)
     places = [(w, start) for w in wholes for start in range(0, w.length - span + 1, _STRETCH)]
-    every = max(1, sum(max(w.length - span + 1, 0) for w in wholes) * width // EXAMPLES)
+    every = max(1, sum(max(w.length - span + 1, 0) for w in wholes) * width // _EXAMPLES)
     # Of a very long record, and of very many series, only every so many stretches are read.
     few = max(every // _STRETCH + 1, -(-len(places) * width // _STRETCHES))
     places, every = places[::few], max(1, every // few)
     begins = np.cumsum([0, *(min(_STRETCH, w.length - span + 1 - start) for w, start in places)])
     empty = Moments(np.zeros((lags, lags)), np.zeros((lags, ahead)), 0.0, 0.0)
     parts = [empty] * width, [empty] * width, [empty] * width
-    borders = np.array([0.0, JUDGED, 1 - JUDGED, 1.0]) * begins[-1]
+    borders = np.array([0.0, _JUDGED, 1 - _JUDGED, 1.0]) * begins[-1]
     for (series, start), begin in zip(places, begins, strict=False):
         raw = series.read(data, start, min(start + _STRETCH + span - 1, series.length))
         values = _filled(scaler.to_model(raw.astype(np.float64)), season)

@@ -9,6 +9,7 @@ from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
+from svae_cli.models.lags import lags_of_maps
 from svae_cli.training import lag_moments
 from svae_cli.training.holding_out import hold_out
 from svae_cli.training.lag_moments import _filled, moments_in_parts, whole_series
@@ -56,6 +57,18 @@ def test_maps_are_mixed_as_they_are_right_and_know_what_they_promise_too_much():
     assert [m.shape for m in alone.maps] == [(1, 108, 24)]
     assert float(jnp.linalg.norm(mixed.maps[0][:, :84])) < 0.5 * float(jnp.linalg.norm(alone.maps[0][:, :84]))
     assert 1 <= float(mixed.optimism[0]) < float(alone.optimism[0]) <= 4
+
+
+def test_maps_of_no_share_that_look_back_farthest_are_left_out():
+    rng = np.random.default_rng(5)
+    record = np.zeros((1200, 1))
+    for t in range(2, 1200):
+        record[t] = 1.6 * record[t - 1] - 0.8 * record[t - 2] + rng.standard_normal(1)
+    settings, found = _regression(record, RESOLVED.changed(season=12))
+    assert found is not None
+    assert usual_lags(12, 1200, 1) == 192
+    assert settings.lags == found.lags == 96
+    assert [m.shape[1] for m in found.maps] == lags_of_maps(96, 12)  # as a model file is read
 
 
 def test_a_mixture_is_that_of_the_smallest_errors():
