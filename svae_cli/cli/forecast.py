@@ -60,7 +60,7 @@ def command(
         from svae_cli.cli.following import Count, tell_written
         from svae_cli.files.results import Header, sha256_of, write_results
 
-        checked = checked_of(fitted, series, self_check, console)
+        checked = checked_of(fitted, series, self_check, console, horizon=horizon)
         asked = {"horizon": horizon, "origin": origin, "samples": samples, "self_check": checked}
         header = Header.like(
             "forecast",

@@ -60,11 +60,13 @@ def checked_of(
     series: SeriesSet,
     asked: bool | None,  # noqa: FBT001
     console: Console,
+    *,
+    horizon: int | None = None,
 ) -> bool:
     """Whether to test the answers on the data; says so where that was left out for its cost."""
     from svae_cli import prediction
 
-    checked = prediction.is_checked(fitted.model, series, asked=asked)
+    checked = prediction.is_checked(fitted.model, series, asked=asked, horizon=horizon)
     if asked is None and not checked and prediction.can_check(fitted.model):
         console.say("answers are the model's own; --self-check tests them on these data, in 12 times the time")
     return checked

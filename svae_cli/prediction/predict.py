@@ -21,6 +21,7 @@ from svae_cli.models.svae import SVAE
 from svae_cli.precision import compiled
 from svae_cli.prediction.answers import answers
 from svae_cli.prediction.question import Question, Seen, sample_values
+from svae_cli.prediction.recent import recent
 from svae_cli.prediction.self_check import is_checked
 from svae_cli.results import LatentPath, Prediction, join
 
@@ -101,6 +102,8 @@ def forecast(
 ) -> Iterator[Prediction]:
     """Predict ``horizon`` steps beyond the end of every series, or beyond ``origin``; a long forecast in pieces.
 
+    Of a long series only what is recent is looked at (``prediction/recent.py``).
+
     Args:
         fitted: the model.
         data: series with the model's channels; known inputs must cover the horizon.
@@ -110,7 +113,7 @@ def forecast(
         samples: joint sample paths over horizon and channels.
         self_check: let other ways to go on have a say, and widen or narrow intervals, by how well the last known
             steps of a series were forecast from those before (``prediction/forecast_check.py``), and do not rely on
-            known values that cannot be; None where there are no more than ``CHECKED_VALUES`` values.
+            known values that cannot be; None where there are no more than ``CHECKED_VALUES`` recent values.
         seed: of the samples.
         batch_size: series answered at once; None chooses by length.
 
@@ -126,10 +129,12 @@ def forecast(
     if origin is not None:
         data = data.between([0] * len(data), [_origin(data, i, origin) for i in range(len(data))])
     _check_inputs(data, horizon)
+    known, data = data.lengths, recent(fitted.model, data, horizon)
     check = is_checked(fitted.model, data, asked=self_check)
     ask = Question(samples=samples, levels=quantiles, last=horizon, check=check)
     totals = tuple(n + horizon for n in data.lengths)
     for index, start, answer in answers(fitted, data, totals, ask, seed, batch_size):
+        before = known[index] - data.lengths[index] if start == 0 else 0
         yield Prediction(
             key=data.keys[index],
             start=start,
@@ -137,7 +142,7 @@ def forecast(
             std=answer.std.astype(data.dtype),
             quantiles=None if answer.quantiles is None else answer.quantiles.astype(data.dtype),
             samples=None if answer.samples is None else answer.samples.astype(data.dtype),
-            ignored=answer.ignored,
+            ignored=None if answer.ignored is None else np.pad(answer.ignored, ((before, 0), (0, 0))),
         )
 
 

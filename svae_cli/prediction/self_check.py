@@ -21,6 +21,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
+from svae_cli.prediction.recent import recent
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -44,8 +45,10 @@ def can_check(model: SVAE) -> bool:
     return isinstance(model.likelihood, GaussianLikelihood)
 
 
-def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None) -> bool:
-    """Whether answers about these data are checked; None as for ``prediction.impute``."""
+def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horizon: int | None = None) -> bool:
+    """Whether answers about these data, or forecasts of so many steps, are checked; None as for ``prediction.impute``."""
+    if horizon is not None:
+        data = recent(model, data, horizon)
     few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES
     return can_check(model) and (few if asked is None else asked)
 
