@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "svae_cli"
-ORDER = ("errors", "config", "results", "precision", "inference", "data", "models", "metrics", "baselines", "training",
-         "prediction", "holdout", "comparison", "evaluation", "files", "plots", "api", "cli")  # fmt: skip
+ORDER = ("errors", "config", "results", "precision", "traced", "inference", "data", "models", "metrics", "baselines",
+         "training", "prediction", "holdout", "comparison", "evaluation", "files", "plots", "api", "cli")  # fmt: skip
 ONLY = {"h5py": "files", "hdf5plugin": "files", "matplotlib": "plots", "typer": "cli", "rich": "cli"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

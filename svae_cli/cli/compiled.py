@@ -1,4 +1,4 @@
-"""Compiling takes less, and what XLA compiles is kept: the next run on data of the same shape begins at once.
+"""Compiling takes less, and what is traced and compiled is kept: the next run on data of the same shape begins at once.
 
 ``JAX_COMPILATION_CACHE_DIR`` moves the folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` does without. What ``XLA_FLAGS``
 says goes before what is chosen here.
@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import os
 import platform
+import tempfile
 import warnings
 from contextlib import suppress
 from importlib.metadata import entry_points, version
@@ -15,6 +16,7 @@ from pathlib import Path
 
 _MOST_BYTES = 512 << 20
 _WORTH_SECONDS = 0.3
+_DIGEST = hashlib.sha256().digest_size
 _SOONER_ON_CPU = {"xla_backend_optimization_level": "1", "xla_cpu_use_fusion_emitters": "false"}
 _SOONER_ON_GPU = {"xla_gpu_autotune_level": "0"}
 
@@ -45,8 +47,20 @@ def keep_compiled() -> None:
     """Point jax to the folder of this user and this processor; where none can be written, nothing is kept."""
     import jax
 
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or not getattr(jax.config, "jax_enable_compilation_cache", True):
+    if not getattr(jax.config, "jax_enable_compilation_cache", True):
         return
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        _choose_folder()
+    if folder := jax.config.values["jax_compilation_cache_dir"]:
+        from svae_cli.traced import keep_traced
+
+        keep_traced(_Traced(Path(folder) / "traced"))
+
+
+def _choose_folder() -> None:
+    """Of this user, this processor and this jax."""
+    import jax
+
     with suppress(OSError, RuntimeError):  # no home, or none that can be written
         home = _cache_home() / "svae" / "compiled"
         folder = home / f"jax-{jax.__version__}-{_processor()}"
@@ -81,3 +95,36 @@ def _prune(folder: Path, most: int) -> None:
             return
         Path(path).unlink(missing_ok=True)
         total -= size
+
+
+class _Traced:
+    """Traced programs as files of one folder; names have what this version of everything is made of in them."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._made_of = hashlib.sha256()
+        for name in ("jax", "jaxlib", "equinox"):
+            self._made_of.update(version(name).encode() + b"\n")
+        for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
+            self._made_of.update(path.read_bytes())
+
+    def get(self, name: str) -> bytes | None:
+        """What was put there; None as well if it is damaged."""
+        with suppress(OSError):
+            digest, program = (found := self._path(name).read_bytes())[:_DIGEST], found[_DIGEST:]
+            if hashlib.sha256(program).digest() == digest:
+                return program
+        return None
+
+    def put(self, name: str, program: bytes) -> None:
+        """Whole or not at all; nothing is kept where nothing can be written."""
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(hashlib.sha256(program).digest() + program)
+            os.replace(file.name, self._path(name))
+
+    def _path(self, name: str) -> Path:
+        whole = self._made_of.copy()
+        whole.update(name.encode())
+        return self._folder / whole.hexdigest()

@@ -172,7 +172,7 @@ def _family(
 
 
 def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shape: tuple[int, ...] = ()) -> SVAE:
-    """A model of the right structure and sizes, to load parameters into.
+    """A model of the right structure and sizes, to load parameters into: its arrays are ``jax.ShapeDtypeStruct``.
 
     Args:
         settings: fully resolved.
@@ -192,8 +192,12 @@ def skeleton(settings: Settings, *, n_channels: int, n_inputs: int, channel_shap
         dtype=np.dtype(settings.precision),
     )
     half, one = np.full(n_channels, 0.5), np.ones(n_channels)
-    lags = LagRegression.unknown(n_channels, settings.lags, settings.season or 0) if settings.lags else None
-    return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape, lags=lags)
+
+    def build() -> SVAE:
+        lags = LagRegression.unknown(n_channels, settings.lags, settings.season or 0) if settings.lags else None
+        return full_model(linear, settings, mean=half, std=one, channel_shape=channel_shape, lags=lags)
+
+    return eqx.filter_eval_shape(build)  # to compute what is read anyhow would be dozens of little programs
 
 
 def with_potentials(model: SVAE) -> SVAE:
@@ -254,7 +258,8 @@ def _likelihood(linear: SVAE, settings: Settings, mean: np.ndarray, std: np.ndar
         likelihood = StudentTLikelihood(log_variance=log_variance + np.log(0.8), log_freedom=freedom)
         return _Start(likelihood, loadings, offset, unknown)
     counts = settings.likelihood == "poisson"
-    link = (log_link if counts else logit_link)(linear.dynamics, np.asarray(loadings), mean, std)
+    with jax.ensure_compile_time_eval():  # in a skeleton, which computes nothing else, too
+        link = (log_link if counts else logit_link)(linear.dynamics, np.asarray(loadings), mean, std)
     slope, usual, spread = (jnp.asarray(a, loadings.dtype) for a in (link.slope, link.offset, link.spread))
     likelihood = PoissonLikelihood() if counts else BernoulliLikelihood()
     return _Start(likelihood, loadings * slope[:, None], usual + slope * offset, spread)

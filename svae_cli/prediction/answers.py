@@ -13,13 +13,13 @@ from svae_cli.models.decoder import LinearDecoder
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.recognition import PotentialRecognition
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
 from svae_cli.prediction import pieces
 from svae_cli.prediction.forecast_check import ForecastPasses
 from svae_cli.prediction.gap_check import GapPasses
 from svae_cli.prediction.looks import looked_at
 from svae_cli.prediction.question import Answer, Question, Seen, describe, in_data_units, latent_moments
 from svae_cli.prediction.self_check import numbers_kept
+from svae_cli.traced import kept
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
@@ -107,9 +107,8 @@ def _answer_batch(
             known = data.read_inputs(index, 0, min(totals[index], data.input_lengths[index]))
             inputs[row, : len(known)] = known
         known_steps[row] = steps
-    keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(rows.start, rows.start + size))
     series = tuple(jnp.asarray(a) for a in (values, observed, inputs, known_steps))
-    found = jax.tree.map(np.asarray, _ask(fitted.model, (*series, keys), ask))
+    found = jax.tree.map(np.asarray, _ask(fitted.model, series, jr.key(seed), np.uint32(rows.start), ask))
     ignored = found.pop("ignored", None)
     for row, index in enumerate(rows):
         count = ask.last if ask.last is not None else totals[index]
@@ -117,9 +116,17 @@ def _answer_batch(
         yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found), without)
 
 
-@compiled
-def _ask(model: SVAE, series: tuple[Array, ...], ask: Question) -> dict[str, Array]:
-    return jax.vmap(lambda v, o, u, steps, key: _ask_one(model, v, o, u, steps, key, ask))(*series)
+@kept
+def _ask(
+    model: SVAE, series: tuple[Array, ...], key: Key[Array, ""], first: np.uint32, ask: Question
+) -> dict[str, Array]:
+    keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(len(series[0]), dtype=jnp.uint32))
+
+    def of(one: tuple[Array, ...], own: Key[Array, ""]) -> dict[str, Array]:
+        values, observed, inputs, steps = one
+        return _ask_one(model, values, observed, inputs, steps, own, ask)
+
+    return jax.vmap(of)(series, keys)
 
 
 def _ask_one(

@@ -46,7 +46,7 @@ def can_check(model: SVAE) -> bool:
 
 
 def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horizon: int | None = None) -> bool:
-    """Whether answers about these data, or forecasts of so many steps, are checked; None as for ``prediction.impute``."""
+    """Whether answers about data, or forecasts of so many steps, are checked; None as for ``prediction.impute``."""
     if horizon is not None:
         data = recent(model, data, horizon)
     few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES

@@ -33,7 +33,7 @@ def make(**changes) -> FittedModel:
     ).changed(**changes)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         model = skeleton(settings, n_channels=2, n_inputs=0)
-    arrays, rest = eqx.partition(model, eqx.is_inexact_array)
+    arrays, rest = eqx.partition(model, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     leaves, structure = jax.tree.flatten(arrays)
     rng = np.random.default_rng(0)
     drawn = [jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype) for leaf in leaves]
