@@ -18,12 +18,12 @@ from svae_cli.errors import DataError, UsageError
 from svae_cli.inference import Potential, smooth
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
 from svae_cli.prediction.answers import answers
 from svae_cli.prediction.question import Question, Seen, sample_values
 from svae_cli.prediction.recent import recent
 from svae_cli.prediction.self_check import is_checked
 from svae_cli.results import LatentPath, Prediction, join
+from svae_cli.traced import kept
 
 
 def impute(
@@ -216,7 +216,7 @@ def sample(
     return fitted.scaler.to_data(np.asarray(drawn, np.float64))
 
 
-@compiled
+@kept
 def _draw(model: SVAE, inputs: Array, key: Key[Array, ""], steps: int, count: int) -> Array:
     """Paths from the prior, which is the posterior without potentials."""
     dim, dtype = model.dynamics.latent_dim, model.decoder.loadings.dtype

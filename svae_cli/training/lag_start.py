@@ -47,8 +47,10 @@ def resolve_lags(
         choices: the reason is added to it.
 
     Raises:
-        UsageError: more lags are asked for than the series can show or memory can hold.
+        UsageError: more lags are asked for than the series can show or memory can hold, or any of frames or counts.
     """
+    if settings.lags and not predicts_by_itself(settings, data):
+        raise UsageError("a regression is of channels with Gaussian noise, not of frames or counts", hint="--lags 0")
     longest = max(series.length for series in whole_series(data))
     most = min(longest // 2, math.isqrt(_NUMBERS // data.n_channels))
     if settings.lags is not None and settings.lags > most:

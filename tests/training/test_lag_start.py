@@ -1,5 +1,7 @@
 """The lag regression's fit: exact where a regression is, as ridge regression by hand, and silent where it is no use."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -202,10 +204,14 @@ def test_lags_are_whole_seasons_as_far_as_the_record_shows_them(season, longest,
     assert usual_lags(season, longest, channels) == expected
 
 
-def test_more_lags_than_half_the_record_are_refused():
+def test_more_lags_than_half_the_record_and_lags_of_frames_are_refused():
     with pytest.raises(UsageError, match="--lags is 400"):
         _regression(_seasonal(700), RESOLVED.changed(lags=400))
     with pytest.raises(UsageError, match="--lags is -1"):
         Settings(lags=-1)
     with pytest.raises(UsageError, match="regression on last values needs"):
         Settings(lags=10, objective="elbo")
+    frames = replace(SeriesSet.from_arrays([_seasonal(700)]), channel_shape=(1, 2))
+    with pytest.raises(UsageError, match="not of frames"):
+        resolve_lags(RESOLVED.changed(lags=10), frames, Scaler.identity(2), {})
+    assert resolve_lags(RESOLVED, frames, Scaler.identity(2), {})[1] is None
