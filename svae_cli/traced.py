@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from svae_cli.precision import Arguments, Result, compiled, full_precision
 
+_NEVER = b""  # in place of a program that cannot be kept
+
 
 class Shelf(Protocol):
     """Where programs of this version of everything are."""
@@ -70,7 +72,7 @@ def _exported(
     stored = shelf.get(name)
     if stored is not None:
         _find_lapack()
-        return jax.export.deserialize(bytearray(stored))
+        return jax.export.deserialize(bytearray(stored)) if stored != _NEVER else None
 
     def of_arrays(arrays: list[Any]) -> Any:
         rest = iter(arrays)
@@ -82,6 +84,7 @@ def _exported(
         exported = jax.export.export(jitted)([leaf for leaf in leaves if eqx.is_array(leaf)])
         shelf.put(name, bytes(exported.serialize()))
     except (ValueError, TypeError, NotImplementedError):  # such as an operation that XLA may change
+        shelf.put(name, _NEVER)
         return None
     return exported
 

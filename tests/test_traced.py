@@ -86,8 +86,10 @@ def test_what_has_no_name_or_cannot_be_kept_is_computed_all_the_same(shelf):
     def called_back(x):
         return {"y": jax.pure_callback(np.cos, jax.ShapeDtypeStruct((2,), x.dtype), x)}
 
-    np.testing.assert_allclose(kept(called_back)(jnp.zeros(2))["y"], 1.0)
     assert not shelf
+    for _ in range(2):
+        np.testing.assert_allclose(kept(called_back)(jnp.zeros(2))["y"], 1.0)
+    assert list(shelf.values()) == [b""]
 
 
 def test_mistakes_are_those_of_the_function(shelf):

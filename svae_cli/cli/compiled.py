@@ -14,6 +14,8 @@ from contextlib import suppress
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
+from svae_cli import __version__
+
 _MOST_BYTES = 512 << 20
 _WORTH_SECONDS = 0.3
 _DIGEST = hashlib.sha256().digest_size
@@ -51,7 +53,8 @@ def keep_compiled() -> None:
         return
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         _choose_folder()
-    if folder := jax.config.values["jax_compilation_cache_dir"]:
+    folder = jax.config.values["jax_compilation_cache_dir"]
+    if folder and "://" not in folder:
         from svae_cli.traced import keep_traced
 
         keep_traced(_Traced(Path(folder) / "traced"))
@@ -102,7 +105,7 @@ class _Traced:
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._made_of = hashlib.sha256()
+        self._made_of = hashlib.sha256(f"svae {__version__}\n".encode())
         for name in ("jax", "jaxlib", "equinox"):
             self._made_of.update(version(name).encode() + b"\n")
         for path in sorted(Path(__file__).parent.parent.rglob("*.py")):
