@@ -97,7 +97,8 @@ def _find_lapack() -> None:
 def _name(function: Callable, leaves: list[Any], structure: str) -> str | None:
     """All that a program depends on but for sources and versions; None if that cannot be told."""
     told = [_told(leaf) for leaf in leaves]
-    around = f"{jax.default_backend()} {sorted(jax.config.values.items())}"
+    config = sorted((name, value) for name, value in jax.config.values.items() if not name.endswith("_dir"))
+    around = f"{jax.devices()[0].client.platform_version} {config}"
     if jax.device_count() > 1 or None in told or "0x" in around + structure:  # the address of something
         return None
     return "\n".join([f"{function.__module__}.{function.__qualname__}", around, structure, *map(str, told)])

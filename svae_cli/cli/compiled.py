@@ -123,9 +123,10 @@ class _Traced:
         """Whole or not at all; nothing is kept where nothing can be written."""
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(hashlib.sha256(program).digest() + program)
-            os.replace(file.name, self._path(name))
+            with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as apart:
+                file = Path(apart) / "program"
+                file.write_bytes(hashlib.sha256(program).digest() + program)
+                os.replace(file, self._path(name))
 
     def _path(self, name: str) -> Path:
         whole = self._made_of.copy()

@@ -129,8 +129,8 @@ def forecast(
     if origin is not None:
         data = data.between([0] * len(data), [_origin(data, i, origin) for i in range(len(data))])
     _check_inputs(data, horizon)
+    check = is_checked(fitted.model, data, asked=self_check, horizon=horizon)
     known, data = data.lengths, recent(fitted.model, data, horizon)
-    check = is_checked(fitted.model, data, asked=self_check)
     ask = Question(samples=samples, levels=quantiles, last=horizon, check=check)
     totals = tuple(n + horizon for n in data.lengths)
     for index, start, answer in answers(fitted, data, totals, ask, seed, batch_size):

@@ -21,7 +21,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
-from svae_cli.prediction.recent import recent
+from svae_cli.prediction.recent import least_steps
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -47,10 +47,11 @@ def can_check(model: SVAE) -> bool:
 
 def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horizon: int | None = None) -> bool:
     """Whether answers about data, or forecasts of so many steps, are checked; None as for ``prediction.impute``."""
-    if horizon is not None:
-        data = recent(model, data, horizon)
-    few = sum(data.lengths) * data.n_channels <= CHECKED_VALUES
-    return can_check(model) and (few if asked is None else asked)
+    if not can_check(model) or asked is not None:
+        return can_check(model) and bool(asked)
+    least = None if horizon is None else least_steps(model, data, horizon)
+    steps = sum(n if least is None else min(n, least) for n in data.lengths)
+    return steps * data.n_channels <= CHECKED_VALUES
 
 
 def numbers_kept(model: SVAE) -> int:
