@@ -33,7 +33,7 @@ SelfCheck = Annotated[
     bool | None,
     typer.Option(
         "--self-check/--no-self-check",
-        help="Put the answers to the test of what the data show; by default up to 4 million values.",
+        help="Put the answers to the test of what the data show; by default up to 4 million values that they look at.",
     ),
 ]
 Samples = Annotated[int, typer.Option("--samples", min=0, help="Joint sample paths over time and channels.")]
