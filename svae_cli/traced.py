@@ -79,11 +79,12 @@ def _exported(
         args, kwargs = structure.unflatten([next(rest) if eqx.is_array(leaf) else leaf for leaf in leaves])
         return function(*args, **kwargs)
 
-    jitted = jax.jit(full_precision(of_arrays))
+    jitted, arrays = jax.jit(full_precision(of_arrays)), [leaf for leaf in leaves if eqx.is_array(leaf)]
+    jitted.trace(arrays)  # once: its mistakes are the function's own, what follows are limits of what can be written
     try:
-        exported = jax.export.export(jitted)([leaf for leaf in leaves if eqx.is_array(leaf)])
+        exported = jax.export.export(jitted)(arrays)
         shelf.put(name, bytes(exported.serialize()))
-    except (ValueError, TypeError, NotImplementedError):  # such as an operation that XLA may change
+    except (ValueError, NotImplementedError):  # an operation that XLA may change, a call of Python
         shelf.put(name, _NEVER)
         return None
     return exported

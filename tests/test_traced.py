@@ -98,6 +98,7 @@ def test_mistakes_are_those_of_the_function(shelf):
 
     with pytest.raises(ValueError, match="no"):
         kept(wrong)(jnp.zeros(2))
+    assert not shelf
 
 
 def test_a_damaged_file_is_none_and_other_sources_have_other_names(tmp_path, monkeypatch):

@@ -57,7 +57,8 @@ def least_steps(model: SVAE, data: SeriesSet, horizon: int) -> int | None:
 def forgotten(model: SVAE) -> int:
     """Values of every channel after which the filter has forgotten what it began with: by its slowest mode.
 
-    The filter's covariances settle; then a difference between two beginnings is multiplied by (I - K C) A in each step.
+    The filter's covariances settle; then a difference between two beginnings is multiplied by (I - K C) A in each step
+    (Anderson and Moore, "Optimal Filtering", 1979, chapter 4). Of a decoder with a network the linear part is taken.
     """
     transition, noise = (np.asarray(a, np.float64) for a in _matrices(model.dynamics))
     loadings = np.asarray(model.decoder.loadings, np.float64)
