@@ -14,7 +14,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 
-from svae_cli.precision import Arguments, Result, compiled, full_precision
+from svae_cli.precision import Arguments, Result, full_precision
 
 _NEVER = b""  # in place of a program that cannot be kept
 
@@ -44,45 +44,60 @@ def keep_traced(shelf: Shelf | None) -> None:
 
 
 def kept(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """``compiled``, for a function that gives dictionaries, lists or tuples of arrays: traced once on this machine.
+    """The function in ``full_precision``, compiled for the shapes of its arrays and the values of all else it is given.
 
-    Where the arguments cannot be told apart by name, or nothing is kept, it is ``compiled`` and no more.
+    Functions that give dictionaries, lists or tuples of arrays are traced once on this machine, if there is a shelf;
+    where the arguments cannot be told apart by name, or nothing is kept, once a process. Between calls there is little
+    to do: modules are taken apart once, and no name is made.
     """
-    plain = compiled(function)
-    programs: dict[str, Callable[..., Any] | None] = {}
+    programs: dict[Any, Callable[..., Any]] = {}
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         leaves, structure = jax.tree.flatten((args, kwargs))
-        name = None if _Used.shelf is None else _name(function, leaves, str(structure))
-        if _Used.shelf is None or name is None:
-            return plain(*args, **kwargs)
-        if name not in programs:
-            program = _exported(_Used.shelf, name, function, leaves, structure)
-            programs[name] = None if program is None else jax.jit(program.call)
-        found = programs[name]
-        return plain(*args, **kwargs) if found is None else found([leaf for leaf in leaves if eqx.is_array(leaf)])
+        around = None if _Used.shelf is None else tuple(jax.config.values.values())
+        known = (structure, around, *map(_known, leaves))
+        if known not in programs:
+            programs[known] = _program(function, leaves, structure)
+        return programs[known]([leaf for leaf in leaves if eqx.is_array(leaf)])
 
     return call
 
 
-def _exported(
-    shelf: Shelf, name: str, function: Callable, leaves: list[Any], structure: Any
-) -> jax.export.Exported | None:
-    """The program of the arrays among the leaves, from the shelf or traced; None if XLA cannot keep it."""
+def _known(leaf: Any) -> Any:
+    """What of an argument a program is made for."""
+    if eqx.is_array(leaf):
+        return leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)
+    return type(leaf), leaf
+
+
+def _program(function: Callable, leaves: list[Any], structure: Any) -> Callable[..., Any]:
+    """Of the arrays among the leaves; from the shelf if it is there, or can be put there."""
+    plan = [None if eqx.is_array(leaf) else (leaf,) for leaf in leaves]
+
+    def of_arrays(arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        args, kwargs = structure.unflatten([next(rest) if given is None else given[0] for given in plan])
+        return function(*args, **kwargs)
+
+    plain = jax.jit(full_precision(of_arrays))
+    name = None if _Used.shelf is None else _name(function, leaves, str(structure))
+    if _Used.shelf is None or name is None:
+        return plain
+    arrays = [leaf for leaf in leaves if eqx.is_array(leaf)]
+    exported = _exported(_Used.shelf, name, plain, arrays)
+    # Compiled here and now: jit would compile once more when it meets the results of such a program as arguments.
+    return plain if exported is None else jax.jit(exported.call).lower(arrays).compile()
+
+
+def _exported(shelf: Shelf, name: str, plain: Any, arrays: list[Any]) -> jax.export.Exported | None:
+    """The program of the arrays, from the shelf or traced; None if XLA cannot keep it."""
     stored = shelf.get(name)
     if stored is not None:
         _find_lapack()
         return jax.export.deserialize(bytearray(stored)) if stored != _NEVER else None
-
-    def of_arrays(arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        args, kwargs = structure.unflatten([next(rest) if eqx.is_array(leaf) else leaf for leaf in leaves])
-        return function(*args, **kwargs)
-
-    jitted, arrays = jax.jit(full_precision(of_arrays)), [leaf for leaf in leaves if eqx.is_array(leaf)]
-    jitted.trace(arrays)  # once: its mistakes are the function's own, what follows are limits of what can be written
+    plain.trace(arrays)  # once: its mistakes are the function's own, what follows are limits of what can be written
     try:
-        exported = jax.export.export(jitted)(arrays)
+        exported = jax.export.export(plain)(arrays)
         shelf.put(name, bytes(exported.serialize()))
     except (ValueError, NotImplementedError):  # an operation that XLA may change, a call of Python
         shelf.put(name, _NEVER)

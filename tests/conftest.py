@@ -4,11 +4,12 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from forked import Forked
 
 from svae_cli.cli.compiled import compile_sooner
 
@@ -16,6 +17,7 @@ compile_sooner()  # as the program does
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_disable_most_optimizations", True)  # tests compile much and compute little
 
 # Tracing makes many small objects that stay; the collector would look at all of them again and again.
 gc.freeze()
@@ -47,12 +49,12 @@ def forgotten():
     jax.clear_caches()
 
 
-@pytest.fixture(scope="module")
-def compiled_in_a_hurry():
-    """For modules that compile much and compute little: XLA leaves most optimisations out."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+@pytest.fixture
+def compiled_as_for_users():
+    """For numbers that rounding might spoil, and what computes much: XLA optimises as it does in the program."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +68,7 @@ def environment(shared: Path) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # most of the time is compiling
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "NO_COLOR": "1",
         "COLUMNS": "100",
@@ -74,14 +76,37 @@ def environment(shared: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def svae(environment: dict[str, str]) -> Run:
-    """The installed program: ``svae("inspect", "rec.h5", cwd=folder)``; streams are text unless ``text=False``."""
+def forked(environment: dict[str, str]) -> Iterator[Forked]:
+    """The installed program with its modules loaded, to be forked."""
+    server = Forked(environment)
+    yield server
+    server.close()
 
-    def run(*arguments: str | Path, timeout: float = 120, env: dict[str, str] | None = None, **options):
-        options = {"text": True, "capture_output": True, "stdin": subprocess.DEVNULL, **options}
-        if "input" in options:
-            del options["stdin"]
-        command = [str(PROGRAM), *map(str, arguments)]
-        return subprocess.run(command, timeout=timeout, env={**environment, **(env or {})}, check=False, **options)
+
+@pytest.fixture(scope="session")
+def svae(environment: dict[str, str], forked: Forked) -> Run:
+    """The installed program: ``svae("inspect", "rec.h5", cwd=folder)``; streams are text unless ``text=False``.
+
+    With variables of its own, or ``new=True``, it is started; else it is forked, which saves loading its modules.
+    """
+
+    def run(
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        input: str | bytes = "",
+        text: bool = True,
+        timeout: float = 120,
+        env: dict[str, str] | None = None,
+        new: bool = False,
+    ):
+        command, stdin = [*map(str, arguments)], input.encode() if isinstance(input, str) else input
+        if env or new:
+            options = {"capture_output": True, "input": stdin, "timeout": timeout, "cwd": cwd, "check": False}
+            found = subprocess.run([str(PROGRAM), *command], env={**environment, **(env or {})}, **options)
+        else:
+            found = forked.run(command, cwd=cwd, stdin=stdin, timeout=timeout)
+        if text:
+            found.stdout, found.stderr = found.stdout.decode(), found.stderr.decode()
+        return found
 
     return run

@@ -20,8 +20,6 @@ from svae_cli.models.season import SeasonMemory
 from svae_cli.prediction import answers, pieces
 from tests.models.test_exactness import joint_observation, random_model
 
-pytestmark = pytest.mark.usefixtures("compiled_in_a_hurry")
-
 # Exactly the model's answers; what checks make of them is tested in training/test_*_check.py.
 impute = partial(prediction.impute, self_check=False)
 forecast = partial(prediction.forecast, self_check=False)

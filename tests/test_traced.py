@@ -121,3 +121,14 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path):
     folder = compiled._Traced(tmp_path / "traced")
     folder.put("a", b"program")
     assert folder.get("a") is None
+
+
+def test_its_own_results_are_arguments_like_others(shelf, caplog):
+    halved = kept(lambda x: [x / 2])
+    with jax.log_compiles():
+        (first,) = halved(np.arange(8.0))
+        assert "Finished XLA compilation" in caplog.text
+        caplog.clear()
+        (second,) = halved(first)
+    np.testing.assert_array_equal(second, np.arange(8.0) / 4)
+    assert (len(shelf), caplog.text) == (1, "")

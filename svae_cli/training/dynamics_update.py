@@ -20,7 +20,7 @@ from svae_cli.inference import Posterior
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.posteriors import ChainPosterior
 from svae_cli.models.svae import SVAE, AnyPosterior
-from svae_cli.precision import compiled
+from svae_cli.traced import kept
 from svae_cli.training.batched import batched
 
 RIDGE = 1e-4  # weight of a unit-variance pseudo-sample a state, relative to the number of samples
@@ -220,7 +220,7 @@ class ClosedFormDynamics:
         batch, hidden, groups = self._drawn(step)
         key = jr.fold_in(jr.key(self._seed), step)
         found = _summed(model, batch.values, batch.observed & ~hidden, batch.inputs, batch.steps, key, groups=groups)
-        found = jax.tree.map(lambda a: np.asarray(a, np.float64), found)
+        found = jax.tree.map(lambda a: np.asarray(a, np.float64), DynamicsStatistics(**found))
         before = arrays["statistics"] if step else predicted_statistics(model.dynamics, found)
         share = (step + _DELAY) ** -_FORGETTING
         kept = jax.tree.map(lambda old, new: (1 - share) * old + share * new, before, found)
@@ -229,15 +229,15 @@ class ClosedFormDynamics:
         return moved, {"inner": inner, "statistics": kept}, objective
 
 
-@compiled
-def _summed(model, values, observed, inputs, steps, key, *, groups: int) -> DynamicsStatistics:
+@kept
+def _summed(model, values, observed, inputs, steps, key, *, groups: int) -> dict[str, Array]:
     def of_window(model, values, observed, inputs, steps, key):
         posterior = model.infer(values, observed, inputs, key=key, paths=_PATHS).posterior
         return dynamics_statistics(moments(posterior), inputs, steps)
 
     keys = jr.split(key, len(values))
     parts = batched(of_window, model, values, observed, inputs, steps, keys, groups=groups)
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)
+    return vars(jax.tree.map(lambda a: jnp.sum(a, axis=0), parts))
 
 
 def _positive(matrix: Any, floor: float) -> np.ndarray:

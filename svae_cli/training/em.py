@@ -12,7 +12,7 @@ from svae_cli.data.windows import Batch, batches
 from svae_cli.inference import Posterior
 from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
+from svae_cli.traced import kept
 from svae_cli.training.batched import batched
 from svae_cli.training.dynamics_update import (
     RIDGE,
@@ -60,13 +60,15 @@ def em_step(model: SVAE, windows: Batch, *, batch_size: int) -> SVAE:
 
 
 def _expectation(model: SVAE, piece: Batch, *, groups: int) -> Statistics:
-    return _summed_statistics(model, piece.values, piece.observed, piece.inputs, piece.steps, groups=groups)
+    found = _summed_statistics(model, piece.values, piece.observed, piece.inputs, piece.steps, groups=groups)
+    return Statistics(dynamics=DynamicsStatistics(**found.pop("dynamics")), **found)
 
 
-@compiled
-def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -> Statistics:
+@kept
+def _summed_statistics(model, values, observed, inputs, steps, *, groups: int) -> dict[str, Any]:
     parts = batched(_statistics, model, values, observed, inputs, steps, groups=groups)
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)
+    total = jax.tree.map(lambda a: jnp.sum(a, axis=0), parts)
+    return vars(total) | {"dynamics": vars(total.dynamics)}
 
 
 def _statistics(model: SVAE, values: Array, observed: Array, inputs: Array, steps: Array) -> Statistics:

@@ -30,7 +30,7 @@ from svae_cli.models.svae import SVAE
 from svae_cli.training.dynamics_update import Stepping
 from svae_cli.training.em import em_step
 from svae_cli.training.linear_start import linear_start
-from svae_cli.training.optimizer import Objective, linear_optimizer, masked_optimizer
+from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
 from svae_cli.training.plan import Plan, make_plan
 from svae_cli.training.residual_start import residual_start
 from svae_cli.training.season_start import season_start
@@ -388,4 +388,4 @@ def _require_finite(model: SVAE, where: str, step: int) -> None:
         )
 
 
-__all__ = ["Objective", "Progress", "Report", "Settings", "TrainState", "fit", "initial_state"]
+__all__ = ["Progress", "Report", "Settings", "TrainState", "fit", "initial_state"]

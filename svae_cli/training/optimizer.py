@@ -1,6 +1,6 @@
 """Optimizer: one jitted gradient step of each stage."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
@@ -9,89 +9,132 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, Key
 
 from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch, Prefetched
 from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import full_precision
+from svae_cli.traced import kept
 from svae_cli.training.batched import summed_gradients
 from svae_cli.training.dynamics_update import ClosedFormDynamics, Stepping
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
-
-Objective = Callable[..., Array]
-"""(model, values, observed, inputs, hidden, key, around, step) of one window to nats, higher is better."""
-
-Scored = Callable[[Array, Array], Array]
-"""(observed, hidden) to the values that the objective is about."""
 
 _LINEAR_RATE = 5e-3
 _FINAL_RATE = 0.02  # of the peak
 _WARM_UP = 20
 _GROUPS = 4
 
+Windows = tuple[ArrayLike, ...]
+"""(values, observed, inputs, around, hidden) of a batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes one step, but for the model, the data and the step's number: what its compiled program depends on.
+
+    Attributes:
+        objective: what is raised: "evidence", the exact marginal likelihood of a linear-Gaussian model, nothing hidden;
+            or of the full model "elbo", the bound, or "predictive", the density of what is hidden.
+        kl_warmup: steps over which the bound's weight of the divergence rises.
+        steps: length of the schedule.
+        rates: peak learning rates of (networks, everything else).
+        clip_norm: largest norm of a gradient.
+        learns_noise: the likelihood's parameters move.
+        learns_dynamics: the prior's parameters move.
+    """
+
+    objective: str
+    kl_warmup: int
+    steps: int
+    rates: tuple[float, float]
+    clip_norm: float
+    learns_noise: bool
+    learns_dynamics: bool
+
+    @property
+    def transform(self) -> optax.GradientTransformation:
+        """Adam with clipped gradients, a short warm-up and a cosine decay."""
+        steps = self.steps
+        schedules = [
+            optax.warmup_cosine_decay_schedule(0.0, r, min(_WARM_UP, steps // 5), max(steps, 2), r * _FINAL_RATE)
+            for r in self.rates
+        ]
+        network, rest = (optax.adam(schedule, b2=0.99) for schedule in schedules)
+        moved = optax.partition({"network": network, "rest": rest}, _labels)
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), moved)
+
+    def trainable(self, model: SVAE) -> Any:
+        """True for the parts of the model that learn."""
+        held = {
+            "recognition": self.objective == "evidence",  # stays exact
+            "lags": model.lags is not None,
+            "likelihood": not self.learns_noise,
+            "dynamics": not self.learns_dynamics,
+        }
+        learned = jax.tree.map(eqx.is_inexact_array, model)
+        for name in (name for name, is_held in held.items() if is_held):
+            nothing = jax.tree.map(lambda _: False, getattr(model, name))
+            learned = eqx.tree_at(lambda m, name=name: getattr(m, name), learned, nothing)
+        return learned
+
+    def of_window(
+        self,
+        model: SVAE,
+        step: Array,
+        values: Array,
+        observed: Array,
+        inputs: Array,
+        around: Array,
+        hidden: Array,
+        key: Key[Array, ""],
+    ) -> Array:
+        """The objective of one window in nats, higher is better."""
+        if self.objective == "evidence":
+            return log_evidence(model, values, observed, inputs)
+        if self.objective == "predictive":
+            return hidden_log_density(model, values, observed, inputs, hidden, key, around)
+        part = model.elbo(values, observed, hidden, inputs, key)
+        weight = jnp.minimum(1.0, (step + 1) / self.kl_warmup) if self.kl_warmup else 1.0
+        return part.log_likelihood - weight * part.kl
+
+    def scored(self, observed: Array, hidden: Array) -> Array:
+        """The values that the objective is about: the bound and the evidence score what was hidden as well."""
+        return observed & hidden if self.objective == "predictive" else observed
+
 
 class Optimizer:
-    """Adam with clipped gradients, a short warm-up and a cosine decay over ``steps``.
+    """Gradient steps on the batches that belong to them.
 
     Args:
         plan: data and settings.
-        objective: its sum over the windows of a batch is raised.
-        scored: what that sum is divided by the number of.
-        steps: length of the schedule.
-        rates: peak learning rates of (networks, everything else).
-        trainable: picks the parts of the model that learn.
-        hiding: whether windows are masked.
+        recipe: of a step.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        objective: Objective,
-        scored: Scored,
-        *,
-        steps: int,
-        rates: tuple[float, float],
-        trainable: Callable[[SVAE], Any],
-        hiding: bool,
-    ):
-        self.steps = steps
-        self._plan = plan
-        self._hiding = hiding
-        self._trainable = trainable
-        schedules = [
-            optax.warmup_cosine_decay_schedule(0.0, r, min(_WARM_UP, steps // 5), max(steps, 2), r * _FINAL_RATE)
-            for r in rates
-        ]
-        self._transform = optax.chain(
-            optax.clip_by_global_norm(plan.settings.clip_norm),
-            optax.partition(
-                {name: optax.adam(s, b2=0.99) for name, s in zip(("network", "rest"), schedules, strict=True)},
-                _labels,
-            ),
-        )
-        self._jitted = jax.jit(full_precision(self._update_leaves), static_argnames=("structure", "groups"))
-        self._objective, self._scored = objective, scored
+    def __init__(self, plan: Plan, recipe: Recipe):
+        self.steps = recipe.steps
+        self._plan, self._recipe = plan, recipe
+        self._hiding = recipe.objective != "evidence"
+        self._key = jr.key(plan.settings.seed)
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
-        unit = plan.start_scaler.std / plan.scaler.std if hiding else np.ones(plan.data.n_channels)
-        self._floor = jnp.asarray(noise_floor(plan.data.n_channels) * unit**2)
-        self._windows = plan.windows if hiding else plan.linear_windows
+        unit = plan.start_scaler.std / plan.scaler.std if self._hiding else np.ones(plan.data.n_channels)
+        self._floor = np.asarray(noise_floor(plan.data.n_channels) * unit**2)
+        self._windows = plan.windows if self._hiding else plan.linear_windows
         self._drawn = Prefetched(self._draw)
 
     def start(self, model: SVAE) -> Any:
         """The optimiser's arrays before its first step."""
-        return self._transform.init(eqx.filter(model, self._trainable(model)))
+        return self._recipe.transform.init(eqx.filter(model, self._recipe.trainable(model)))
 
     def step(self, model: SVAE, arrays: Any, step: int) -> tuple[SVAE, Any, float]:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         batch, hidden, groups = self.drawn(step)
-        leaves, structure = jax.tree.flatten((model, arrays))
-        data = (*batch.arrays, hidden, np.asarray(step))
-        leaves, value = self._jitted(leaves, data, structure=structure, groups=groups)
-        model, arrays = jax.tree.unflatten(structure, leaves)
+        windows = (*batch.arrays, hidden)
+        here = (self._floor, self._key, np.asarray(step))
+        leaves, value = _updated(self._recipe, model, arrays, windows, *here, groups=groups)
+        model, arrays = jax.tree.unflatten(jax.tree.structure((model, arrays)), leaves)
         return model, arrays, float(value)
 
     def drawn(self, step: int) -> tuple[Batch, np.ndarray, int]:
@@ -127,93 +170,71 @@ class Optimizer:
             return 0
         return max(g for g in range(1, _GROUPS + 1) if len(batch) % g == 0) if self._hiding else 1
 
-    def _update_leaves(self, leaves, data, structure, groups):
-        """One update of flat arrays: equinox's jit takes 2 ms a step to pass a hundred of them in modules."""
-        model, arrays = jax.tree.unflatten(structure, leaves)
-        model, arrays, value = self._update(model, arrays, *data, groups=groups)
-        return jax.tree.leaves((model, arrays)), value
 
-    def _update(self, model, arrays, values, observed, inputs, around, hidden, step, groups):
-        key = jr.fold_in(jr.key(self._plan.settings.seed), step)
-        parameters, rest = eqx.partition(model, self._trainable(model))
+@kept
+def _updated(
+    recipe: Recipe,
+    model: SVAE,
+    arrays: Any,
+    windows: Windows,
+    floor: ArrayLike,
+    key: Key[Array, ""],
+    step: ArrayLike,
+    *,
+    groups: int,
+) -> tuple[list[Array], Array]:
+    """The leaves of the next (model, arrays of the optimiser), and the objective a value."""
+    values, observed, inputs, around, hidden = map(jnp.asarray, windows)
+    parameters, rest = eqx.partition(model, recipe.trainable(model))
 
-        def of_window(parameters, values, observed, inputs, hidden, key, around):
-            model = eqx.combine(parameters, rest)
-            return self._objective(model, values, observed, inputs, hidden, key, around, step)
+    def of_window(parameters, values, observed, inputs, hidden, key, around):
+        model = eqx.combine(parameters, rest)
+        return recipe.of_window(model, jnp.asarray(step), values, observed, inputs, around, hidden, key)
 
-        windows = (values, observed, inputs, hidden, jr.split(key, len(values)), around)
-        total, gradient = summed_gradients(of_window, parameters, *windows, groups=groups)
-        count = jnp.maximum(jnp.sum(self._scored(observed, hidden)), 1)
-        gradient = jax.tree.map(lambda g: -g / count, gradient)
-        updates, arrays = self._transform.update(gradient, arrays, parameters)
-        model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
-        if not self._hiding or self._plan.settings.noise is None:
-            model = _project(model, self._floor)
-        return model, arrays, total / count
+    keys = jr.split(jr.fold_in(key, jnp.asarray(step)), len(values))
+    total, gradient = summed_gradients(
+        of_window, parameters, values, observed, inputs, hidden, keys, around, groups=groups
+    )
+    count = jnp.maximum(jnp.sum(recipe.scored(observed, hidden)), 1)
+    gradient = jax.tree.map(lambda g: -g / count, gradient)
+    updates, arrays = recipe.transform.update(gradient, arrays, parameters)
+    model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
+    if recipe.learns_noise:
+        model = _project(model, jnp.asarray(floor))
+    return jax.tree.leaves((model, arrays)), total / count
 
 
 def linear_optimizer(plan: Plan) -> Optimizer:
     """Exact marginal likelihood of the linear-Gaussian model; recognition stays exact."""
-
-    def objective(model, values, observed, inputs, hidden, key, around, step):
-        return log_evidence(model, values, observed, inputs)
-
-    def trainable(model):
-        frozen = jax.tree.map(lambda _: False, model.recognition)
-        return eqx.tree_at(lambda m: m.recognition, jax.tree.map(eqx.is_inexact_array, model), frozen)
-
-    return Optimizer(
-        plan,
-        objective,
-        _observed,
+    recipe = Recipe(
+        objective="evidence",
+        kl_warmup=0,
         steps=plan.sizes.linear_steps,
         rates=(_LINEAR_RATE, _LINEAR_RATE),
-        trainable=trainable,
-        hiding=False,
+        clip_norm=plan.settings.clip_norm,
+        learns_noise=True,
+        learns_dynamics=True,
     )
+    return Optimizer(plan, recipe)
 
 
 def masked_optimizer(plan: Plan) -> Stepping:
     """The masked objective of the full model: the bound, or the predictive density of what is hidden."""
     settings = plan.settings
-    by_gradient = settings.prior_update == "gradient"
-
-    def predictive(model, values, observed, inputs, hidden, key, around, step):
-        return hidden_log_density(model, values, observed, inputs, hidden, key, around)
-
-    def bound(model, values, observed, inputs, hidden, key, around, step):
-        part = model.elbo(values, observed, hidden, inputs, key)
-        weight = jnp.minimum(1.0, (step + 1) / settings.kl_warmup) if settings.kl_warmup else 1.0
-        return part.log_likelihood - weight * part.kl
-
-    def trainable(model):
-        learned = jax.tree.map(eqx.is_inexact_array, model)
-        if model.lags is not None:
-            learned = eqx.tree_at(lambda m: m.lags, learned, jax.tree.map(lambda _: False, model.lags))
-        if settings.noise is not None:
-            learned = eqx.tree_at(lambda m: m.likelihood, learned, jax.tree.map(lambda _: False, model.likelihood))
-        if not by_gradient:
-            learned = eqx.tree_at(lambda m: m.dynamics, learned, jax.tree.map(lambda _: False, model.dynamics))
-        return learned
-
-    optimizer = Optimizer(
-        plan,
-        *((bound, _observed) if settings.objective == "elbo" else (predictive, jnp.logical_and)),
+    recipe = Recipe(
+        objective="elbo" if settings.objective == "elbo" else "predictive",
+        kl_warmup=settings.kl_warmup,
         steps=plan.sizes.full_steps,
         rates=(settings.learning_rate, settings.prior_learning_rate),
-        trainable=trainable,
-        hiding=True,
+        clip_norm=settings.clip_norm,
+        learns_noise=settings.noise is None,
+        learns_dynamics=settings.prior_update == "gradient",
     )
-    if by_gradient:
+    optimizer = Optimizer(plan, recipe)
+    if recipe.learns_dynamics:
         return optimizer
     sizes = {"latent_dim": plan.sizes.latent_dim, "n_inputs": plan.data.n_inputs}
     return ClosedFormDynamics(optimizer, optimizer.drawn, **sizes, seed=settings.seed)
-
-
-def _observed(observed: Array, hidden: Array) -> Array:
-    """The bound and the evidence score what was hidden as well."""
-    del hidden
-    return observed
 
 
 def _labels(parameters: Any) -> Any:

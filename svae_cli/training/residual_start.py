@@ -12,7 +12,7 @@ from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch
 from svae_cli.models.residual import ResidualChains
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
+from svae_cli.traced import kept
 
 _PERSISTENCE = (0.5, 0.8, 0.93, 0.98, 0.995)
 _SHARE = (0.02, 0.3, 0.7, 0.9, 0.98)  # the first is as good as none
@@ -40,7 +40,7 @@ def residual_start(linear: SVAE, windows: Batch, *, seed: int) -> ResidualChains
     return ResidualChains.of(jnp.asarray(best[:, 0], dtype), jnp.asarray(best[:, 1], dtype))
 
 
-@compiled
+@kept
 def _scores(linear: SVAE, values: Array, observed: Array, inputs: Array, hidden: Array, grid: Array) -> Array:
     """Log predictive density of the hidden values, summed, (grid, channel)."""
 

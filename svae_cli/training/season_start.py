@@ -13,7 +13,7 @@ from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch
 from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.models.svae import SVAE, gaussian_noise
-from svae_cli.precision import compiled
+from svae_cli.traced import kept
 
 _DECAY = (0.3, 0.5, 0.7)  # of the weight from one cycle to the next, tried
 _FEW = 0.5  # of a nearest cycle: so much seen doubles the variance
@@ -111,12 +111,12 @@ def _regression(
     ).astype(values.dtype)
 
 
-@compiled
+@kept
 def _features(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Array, Array, Array]:
     return jax.vmap(memory.features)(values, observed)
 
 
-@compiled
+@kept
 def _estimates(memory: SeasonMemory, values: Array, observed: Array) -> tuple[Array, Array]:
     said = jax.vmap(memory.remember)(values, observed)
     return said.mean, jax.vmap(memory.foresees)(said, observed)
@@ -130,7 +130,7 @@ def _trusting(memory: SeasonMemory, choice: Array) -> SeasonMemory:
     return eqx.tree_at(lambda m: (m.log_variance, m.log_gain), memory, changed)
 
 
-@compiled
+@kept
 def _scores(
     linear: SVAE, memory: SeasonMemory, windows: tuple[Array, ...], grid: Array
 ) -> Float[Array, "choice channel"]:

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from svae_cli.data.windows import Batch, batches
 from svae_cli.models.likelihoods import GaussianLikelihood, StudentTLikelihood
 from svae_cli.models.svae import SVAE
-from svae_cli.precision import compiled
+from svae_cli.traced import kept
 from svae_cli.training.batched import batched
 
 _LEAST_CRPS = 1e-4  # a window that is predicted without error at all, such as a constant one, decides nothing
@@ -69,7 +69,7 @@ def _by_window(model: SVAE, windows: Batch, hidden: np.ndarray, batch_size: int)
     return np.concatenate(rows)
 
 
-@compiled
+@kept
 def _sums(model: SVAE, values: Array, observed: Array, inputs: Array, around: Array, hidden: Array) -> Array:
     return batched(_window_sums, model, values, observed, inputs, around, hidden, groups=0)
 

@@ -12,6 +12,8 @@ from svae_cli.inference import LinearGaussianPrior, Potential, smooth
 from tests.inference.problems import make_problem
 from tests.oracles import dense_posterior
 
+pytestmark = pytest.mark.usefixtures("compiled_as_for_users")
+
 STEPS, K = 24, 3
 
 

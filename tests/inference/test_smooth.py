@@ -11,6 +11,7 @@ from tests.inference.problems import make_problem
 from tests.oracles import dense_posterior
 
 
+@pytest.mark.usefixtures("compiled_as_for_users")
 @pytest.mark.parametrize("steps", [1, 2, 7])
 @pytest.mark.parametrize("diagonal", [True, False])
 @pytest.mark.parametrize("varying", [True, False])

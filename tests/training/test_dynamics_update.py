@@ -32,7 +32,7 @@ from svae_cli.training.em import em_step
 from svae_cli.training.fit import fit
 from svae_cli.training.objective import log_evidence
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 QUICK = Settings(
     latent_dim=2, window=16, batch_size=8, em_steps=1, linear_steps=2, epochs=6, hidden=(4,), recognition="linear",
     decoder="linear", precision="float64", prior_update="closed-form",

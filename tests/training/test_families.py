@@ -34,6 +34,7 @@ def frames(count=16, steps=12, height=5, width=6, seed=0):
     )
 
 
+@pytest.mark.usefixtures("compiled_as_for_users")  # else convolutions take minutes
 def test_frames_train_and_answer_from_the_saved_file(tmp_path):
     data = frames()
     state = list(fit(data, QUICK.changed(start="random")))[-1].state
@@ -49,7 +50,6 @@ def test_frames_train_and_answer_from_the_saved_file(tmp_path):
     assert np.all(ahead.std >= 0.1 - 1e-9)
 
 
-@pytest.mark.usefixtures("compiled_in_a_hurry")
 def test_a_network_posterior_trains_and_answers_from_the_saved_file(tmp_path):
     rows = frames().read
     data = SeriesSet.from_arrays([rows(i)[:, 6:12] for i in range(16)])
@@ -86,7 +86,6 @@ def test_what_a_network_posterior_cannot_do_is_refused(changes):
         Settings(posterior="rnn-mf", **changes)
 
 
-@pytest.mark.usefixtures("compiled_in_a_hurry")
 def test_values_that_are_not_standardized_begin_as_the_linear_model():
     rng = np.random.default_rng(0)
     data = SeriesSet.from_arrays(list(30 + 5 * rng.normal(size=(12, 20, 2)).cumsum(axis=1)))

@@ -14,7 +14,7 @@ from svae_cli.training.fit import fit, initial_state
 from svae_cli.training.optimizer import linear_optimizer
 from svae_cli.training.plan import make_plan
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 QUICK = Settings(
     latent_dim=3, window=24, batch_size=8, em_steps=2, linear_steps=40, epochs=2, hidden=(8,), patience=100
 )
@@ -38,7 +38,7 @@ def leaves(state):
 
 
 @pytest.fixture(scope="module")
-def whole(compiled_in_a_hurry):
+def whole():
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return run(waves(), QUICK)
 

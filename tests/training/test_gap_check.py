@@ -28,7 +28,7 @@ from tests.training.waves import (
     with_season,
 )
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 
 
 @pytest.fixture(scope="module")

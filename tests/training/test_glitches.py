@@ -14,7 +14,7 @@ from svae_cli.prediction import pieces
 from svae_cli.prediction.glitches import without_glitches
 from tests.training.waves import CHANNELS, in_model_units, wave_model, waves
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 
 PLACES = [(9, 1), (20, 3), (20, 4), (21, 6), (41, 0), (49, 8)]
 """(step, channel) of glitches: alone, two at once, one after the other, the last step."""

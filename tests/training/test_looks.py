@@ -17,7 +17,7 @@ from svae_cli.prediction.looks import looked_at
 from svae_cli.prediction.self_check import checked, predicted
 from tests.training.waves import CHANNELS, in_model_units, wave_model, waves, with_season
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from svae_cli.models.likelihoods import PoissonLikelihood
 from svae_cli.prediction import recent
 from tests.training.waves import CHANNELS, wave_model, waves, with_season
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from svae_cli.errors import UsageError
 from svae_cli.training.fit import fit
 from svae_cli.training.plan import make_plan
 
-pytestmark = pytest.mark.usefixtures("relaxed_promotion", "compiled_in_a_hurry")
+pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 SHAPES = np.random.default_rng(3).standard_normal((12, 4))
 ASKED = Settings(latent_dim=3, em_steps=5, linear_steps=20, epochs=2, recognition="linear", decoder="linear")
 
