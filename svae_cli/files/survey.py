@@ -8,6 +8,10 @@ import numpy as np
 from svae_cli.data.series import SeriesSet
 
 _BLOCK = 65536
+_DECADES = np.arange(-40, 41)  # sizes of float32
+_UNEVEN = 2  # decades between the tenth of the series that move least and the tenth that move most
+_MANY = 10  # series, to speak of tenths
+_ENOUGH = 8  # values of a series, to speak of what it moves by
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Survey:
         mean: mean of each channel.
         empty_series: names of series without any value.
         whole: whether all values are whole numbers of 0 or more, as counts are.
+        uneven: the channels that move by 100 times as much in a tenth of the series as in another tenth.
     """
 
     count: np.ndarray
@@ -31,6 +36,7 @@ class Survey:
     mean: np.ndarray
     empty_series: tuple[str, ...]
     whole: bool
+    uneven: tuple[int, ...] = ()
 
     @property
     def missing_share(self) -> float:
@@ -49,6 +55,11 @@ class Survey:
             found.append(f"{_listed('channel', constant)} constant")
         if self.empty_series:
             found.append(f"{_listed('series', list(self.empty_series))} without any value")
+        if self.uneven:
+            found.append(
+                f"{_listed('channel', [channels[d] for d in self.uneven])}: some series move by more than 100 times as "
+                "much as others, and one size of noise for all misses the small ones; scale each series beforehand"
+            )
         return found
 
 
@@ -66,20 +77,24 @@ def survey(data: SeriesSet) -> Survey:
     width = data.n_channels
     count, total = np.zeros(width, np.int64), np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
-    empty, whole = [], True
+    empty, whole, sizes = [], True, np.zeros((width, len(_DECADES)), np.int64)
     for index, length in enumerate(data.lengths):
-        found = 0
+        found, least, most = np.zeros(width, np.int64), np.full(width, np.inf), np.full(width, -np.inf)
         for start in range(0, length, _BLOCK):
             block = data.read(index, start, min(start + _BLOCK, length))
             seen = ~np.isnan(block)
             here = seen.sum(axis=0)
-            count, found = count + here, found + int(here.sum())
+            count, found = count + here, found + here
             total += np.where(seen, block, 0).sum(axis=0, dtype=np.float64)
-            low = np.minimum(low, np.where(seen, block, np.inf).min(axis=0))
-            high = np.maximum(high, np.where(seen, block, -np.inf).max(axis=0))
+            least = np.minimum(least, np.where(seen, block, np.inf).min(axis=0))
+            most = np.maximum(most, np.where(seen, block, -np.inf).max(axis=0))
             values = block[seen]
             whole = whole and bool((values >= 0).all() and (values == np.floor(values)).all())
-        if not found:
+        low, high = np.minimum(low, least), np.maximum(high, most)
+        moved = np.flatnonzero((found >= _ENOUGH) & (most > least))
+        decades = np.digitize(np.log10(most[moved].astype(np.float64) - least[moved]), _DECADES[1:])
+        sizes[moved, decades] += 1
+        if not found.any():
             empty.append(data.keys[index])
     some = count > 0
     return Survey(
@@ -90,7 +105,16 @@ def survey(data: SeriesSet) -> Survey:
         mean=np.where(some, total / np.maximum(count, 1), np.nan),
         empty_series=tuple(empty),
         whole=whole,
+        uneven=_uneven(sizes),
     )
+
+
+def _uneven(sizes: np.ndarray) -> tuple[int, ...]:
+    """The channels whose numbers of series by decade of their range, (channel, decade), lie far apart."""
+    total = sizes.sum(axis=1)
+    share = np.cumsum(sizes, axis=1) / np.maximum(total, 1)[:, None]
+    small, large = (np.argmax(share >= part, axis=1) for part in (0.1, 0.9))
+    return tuple(int(d) for d in np.flatnonzero((total >= _MANY) & (large - small > _UNEVEN)))
 
 
 def describe(data: SeriesSet, found: Survey) -> dict[str, Any]:
