@@ -17,6 +17,9 @@ import jax.numpy as jnp
 from svae_cli.precision import Arguments, Result, full_precision
 
 _NEVER = b""  # in place of a program that cannot be kept
+_MOST = (
+    64  # programs of a function that a process remembers: one that trains on data of ever other shapes must not grow
+)
 
 
 class Shelf(Protocol):
@@ -58,6 +61,8 @@ def kept(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         known = (structure, around, *map(_known, leaves))
         if known not in programs:
             programs[known] = _program(function, leaves, structure)
+            if len(programs) > _MOST:
+                del programs[next(iter(programs))]
         return programs[known]([leaf for leaf in leaves if eqx.is_array(leaf)])
 
     return call

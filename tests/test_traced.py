@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from svae_cli import traced
 from svae_cli.cli import compiled
 from svae_cli.traced import keep_traced, kept
 
@@ -132,3 +133,17 @@ def test_its_own_results_are_arguments_like_others(shelf, caplog):
         (second,) = halved(first)
     np.testing.assert_array_equal(second, np.arange(8.0) / 4)
     assert (len(shelf), caplog.text) == (1, "")
+
+
+def test_a_process_forgets_its_oldest_programs(monkeypatch):
+    monkeypatch.setattr(traced, "_MOST", 2)
+    seen = []
+
+    def doubled(x):
+        seen.append(x.shape)
+        return [2 * x]
+
+    of = kept(doubled)
+    for size in (1, 2, 1, 3, 1, 2, 1):
+        np.testing.assert_array_equal(of(np.ones(size))[0], np.full(size, 2.0))
+    assert seen == [(1,), (2,), (3,), (1,), (2,)]
