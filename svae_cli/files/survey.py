@@ -56,9 +56,12 @@ class Survey:
         if self.empty_series:
             found.append(f"{_listed('series', list(self.empty_series))} without any value")
         if self.uneven:
+            positive = bool((self.low[list(self.uneven)] > 0).all())
             found.append(
                 f"{_listed('channel', [channels[d] for d in self.uneven])}: some series move by more than 100 times as "
-                "much as others, and one size of noise for all misses the small ones; scale each series beforehand"
+                "much as others, and one size of noise for all misses the small ones; "
+                + ("take logarithms" if positive else "scale each series")
+                + " beforehand"
             )
         return found
 

@@ -31,6 +31,13 @@ def test_series_that_move_by_very_different_amounts_are_told(sizes, odd):
     assert not odd or "channel_0:" in said[0]
 
 
+@pytest.mark.parametrize(("level", "advice"), [(1e6, "take logarithms"), (0.0, "scale each series")])
+def test_what_can_be_done_depends_on_the_sign(level, advice):
+    data = SeriesSet.from_arrays([level + size * np.sin(np.arange(30.0))[:, None] for size in np.logspace(0, 5, 40)])
+    (said,) = survey(data).warnings(data.channels)
+    assert said.endswith(f"{advice} beforehand")
+
+
 def test_constant_and_empty_channels_move_by_nothing():
     values = np.full((12, 8, 2), np.nan)
     values[..., 0] = 5.0
