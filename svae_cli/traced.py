@@ -17,9 +17,7 @@ import jax.numpy as jnp
 from svae_cli.precision import Arguments, Result, full_precision
 
 _NEVER = b""  # in place of a program that cannot be kept
-_MOST = (
-    64  # programs of a function that a process remembers: one that trains on data of ever other shapes must not grow
-)
+_MOST = 64  # programs of a function that are remembered: training on ever other shapes must not fill the memory
 
 
 class Shelf(Protocol):

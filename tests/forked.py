@@ -127,4 +127,4 @@ if __name__ == "__main__":
         try:
             main()
         except SystemExit as left:
-            end(left.code if isinstance(left.code, int) else 0)
+            end(left.code if isinstance(left.code, int) else int(left.code is not None))

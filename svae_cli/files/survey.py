@@ -26,7 +26,7 @@ class Survey:
         mean: mean of each channel.
         empty_series: names of series without any value.
         whole: whether all values are whole numbers of 0 or more, as counts are.
-        uneven: the channels that move by 100 times as much in a tenth of the series as in another tenth.
+        uneven: the channels that move by more than 100 times as much in a tenth of the series as in another tenth.
     """
 
     count: np.ndarray

@@ -223,10 +223,10 @@ class ClosedFormDynamics:
         found = jax.tree.map(lambda a: np.asarray(a, np.float64), DynamicsStatistics(**found))
         before = arrays["statistics"] if step else predicted_statistics(model.dynamics, found)
         share = (step + _DELAY) ** -_FORGETTING
-        kept = jax.tree.map(lambda old, new: (1 - share) * old + share * new, before, found)
+        mixed = jax.tree.map(lambda old, new: (1 - share) * old + share * new, before, found)
         moved, inner, objective = self._inner.step(model, arrays["inner"], step)
-        moved = eqx.tree_at(lambda m: m.dynamics, moved, fitted_dynamics(kept, moved.dynamics))
-        return moved, {"inner": inner, "statistics": kept}, objective
+        moved = eqx.tree_at(lambda m: m.dynamics, moved, fitted_dynamics(mixed, moved.dynamics))
+        return moved, {"inner": inner, "statistics": mixed}, objective
 
 
 @kept
