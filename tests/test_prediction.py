@@ -24,7 +24,15 @@ from tests.models.test_exactness import joint_observation, random_model
 impute = partial(prediction.impute, self_check=False)
 forecast = partial(prediction.forecast, self_check=False)
 SCALER = Scaler(mean=np.array([10.0, -5.0]), std=np.array([2.0, 0.5]))
-WARP = Warp(np.array([0.2, 1.0]), -np.full(2, 9.0), np.full(2, 9.0), np.array([0.1, 0.0]), np.array([0.8, 1.0]))
+WARP = Warp(
+    np.array([0.2, 1.0]),
+    -np.full(2, 9.0),
+    np.full(2, 9.0),
+    np.array([0.1, 0.0]),
+    np.array([0.8, 1.0]),
+    np.zeros(2),
+    np.ones(2),
+)
 RESOLVED = Settings(latent_dim=3, recognition="linear", decoder="linear", likelihood="gaussian", precision="float64")
 
 
@@ -100,6 +108,19 @@ def test_ragged_series_are_answered_alone_as_in_company(fitted):
         np.testing.assert_allclose(together[i].mean, alone.mean, rtol=1e-9)
         np.testing.assert_allclose(together[i].std, alone.std, rtol=1e-9)
         assert together[i].key == str(i)
+
+
+def test_series_of_one_padded_length_are_answered_together_and_come_in_order():
+    padded = [32, 64, 32, 999, 32, 64, 32, 32, 64]
+    sizes = [2, 2, 2, 0, 2, 2, 2, 2, 2]
+    assert list(answers._batches(padded, sizes, 9)) == [[0, 2], [1], [3], [4, 6], [5, 8], [7]]
+    assert list(answers._batches(padded, sizes, 2)) == [[0], [1], [2], [3], [4], [5], [6, 7], [8]]
+
+
+def test_short_ragged_series_take_few_shapes_and_series_alike_their_own():
+    assert {answers._padded_length(n, alike=False) for n in range(1, 257)} == {32, 64, 128, 256}
+    assert [answers._padded_length(n, alike=False) for n in (257, 300, 5000)] == [320, 320, 5120]
+    assert answers._padded_length(9, alike=True) == 9
 
 
 def test_forecast_is_the_dense_conditional_of_the_future(fitted):

@@ -51,7 +51,7 @@ class Scaler:
     def warped(self, data: SeriesSet) -> "Scaler":
         """The same with the warp that goes with the data, chosen by up to 16384 steps in stretches of 256."""
         pieces = [(piece - self.mean) / self.std for piece in _stretches(data) if len(piece)]
-        return replace(self, warp=choose_warp(pieces))
+        return replace(self, warp=choose_warp(pieces, zero=-self.mean / self.std))
 
     @classmethod
     def identity(cls, n_channels: int) -> "Scaler":

@@ -5,6 +5,10 @@ that. Its power is chosen by Box and Cox's (1964) criterion, the likelihood of a
 size, here of each value on the two before it and on the other channels: so channels that are sums of others, as loads
 and flows are, stay as they are, and those that multiply become sums. The channel's own distribution must not say the
 opposite: where a smooth movement is merely slower at some angles than at others, there is nothing to straighten.
+
+That family bends at the mean, on the scale of all values. Where sizes differ by orders of magnitude, as among firms or
+countries, the small ones lie on its straight part. If that is much less likely than Box and Cox's own family, powers of
+what lies above zero, a channel is counted from zero, in units of its smallest values, and then bent.
 """
 
 from collections.abc import Callable
@@ -27,21 +31,26 @@ _FENCE = 3.0  # interquartile ranges beyond a quartile where Tukey's far-out val
 _CODES = 1e-3  # share of far-out values on one side that are no accident
 _SKEWED = 0.1  # skewness beyond which only powers that lessen it are tried
 _LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as good as known
+_SMALLEST = 0.01  # share of values below the one that is the unit of a channel counted from zero
+_ROUNDING = 1e-9  # of the mean
+_ORDERS_APART = 0.5  # nats a value, by which that must be likelier than counting from the mean
 _NODES = np.polynomial.hermite_e.hermegauss(21)
 
 
 @dataclass(frozen=True)
 class Warp:
-    """From standardised values z to (f(z) - centre) / scale, f being Yeo and Johnson's power transform.
+    """From standardised values z to (f(u) - centre) / scale, u = (z - zero) / unit, f Yeo and Johnson's transform.
 
     Beyond ``low`` and ``high`` f goes on as a straight line, so that a far future is not raised to a power.
 
     Attributes:
         power: of each channel; 1 leaves a channel as it is.
-        low: smallest z that is bent, at most 0.
-        high: largest z that is bent, at least 0.
-        centre: mean of f(z) where the power was chosen; 0 where it is 1.
-        scale: standard deviation of f(z) there; 1 where the power is 1.
+        low: smallest u that is bent, at most 0.
+        high: largest u that is bent, at least 0.
+        centre: mean of f(u) where the power was chosen; 0 where it is 1.
+        scale: standard deviation of f(u) there; 1 where the power is 1.
+        zero: z that u is counted from; 0 but for channels whose sizes are orders of magnitude apart.
+        unit: of u, in z; 1 but for those.
     """
 
     power: Float[np.ndarray, " channel"]
@@ -49,6 +58,8 @@ class Warp:
     high: Float[np.ndarray, " channel"]
     centre: Float[np.ndarray, " channel"]
     scale: Float[np.ndarray, " channel"]
+    zero: Float[np.ndarray, " channel"]
+    unit: Float[np.ndarray, " channel"]
 
     @property
     def bent(self) -> Bool[np.ndarray, " channel"]:
@@ -57,11 +68,12 @@ class Warp:
 
     def problem(self, width: int) -> str:
         """What is wrong with numbers from a file, or empty."""
-        arrays = (self.power, self.low, self.high, self.centre, self.scale)
+        arrays = (self.power, self.low, self.high, self.centre, self.scale, self.zero, self.unit)
         if not all(a.shape == (width,) and np.isfinite(a).all() for a in arrays):
             return f"expected {width} finite numbers each"
-        right = (self.power >= 0) & (self.power <= 2) & (self.low <= 0) & (self.high >= 0) & (self.scale > 0)
-        return "" if right.all() else "expected powers from 0 to 2, low <= 0 <= high and positive scales"
+        right = (self.power >= 0) & (self.power <= 2) & (self.low <= 0) & (self.high >= 0)
+        right &= (self.scale > 0) & (self.unit > 0)
+        return "" if right.all() else "expected powers from 0 to 2, low <= 0 <= high, positive scales and units"
 
     def forward(self, z: Float[np.ndarray, "*n channel"]) -> Float[np.ndarray, "*n channel"]:
         """Standardised values to model units; NaN stays NaN."""
@@ -97,16 +109,17 @@ class Warp:
         return changed
 
     def _bend(self, z: np.ndarray, bent: np.ndarray) -> np.ndarray:
-        power, inside = self.power[bent], np.clip(z, self.low[bent], self.high[bent])
-        straight = yeo_johnson(inside, power) + _slope(inside, power) * (z - inside)
+        power, u = self.power[bent], (z - self.zero[bent]) / self.unit[bent]
+        inside = np.clip(u, self.low[bent], self.high[bent])
+        straight = yeo_johnson(inside, power) + _slope(inside, power) * (u - inside)
         return (straight - self.centre[bent]) / self.scale[bent]
 
     def _straighten(self, x: np.ndarray, bent: np.ndarray) -> np.ndarray:
         power, low, high = self.power[bent], self.low[bent], self.high[bent]
         f = x * self.scale[bent] + self.centre[bent]
         inside = np.clip(f, yeo_johnson(low, power), yeo_johnson(high, power))
-        z = yeo_johnson_inverse(inside, power)
-        return z + (f - inside) / _slope(np.clip(z, low, high), power)
+        u = yeo_johnson_inverse(inside, power)
+        return self.zero[bent] + self.unit[bent] * (u + (f - inside) / _slope(np.clip(u, low, high), power))
 
 
 def yeo_johnson(z: Float[np.ndarray, "*n"], power: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -135,13 +148,20 @@ def _log_slope(z: np.ndarray, power: np.ndarray) -> np.ndarray:
     return np.where(z < 0, -1.0, 1.0) * (power - 1) * np.log1p(np.abs(z))
 
 
-def choose_warp(pieces: list[Float[np.ndarray, "time channel"]]) -> Warp | None:
+def choose_warp(
+    pieces: list[Float[np.ndarray, "time channel"]], zero: Float[np.ndarray, " channel"] | None = None
+) -> Warp | None:
     """The warp of some standardised series, NaN where nothing was observed; None if no channel gains from one.
 
     Args:
         pieces: stretches of consecutive steps.
+        zero: what is 0 in the data's units; None if nothing is.
     """
-    power = choose_powers(pieces)
+    unit = np.ones(pieces[0].shape[1]) if zero is None else _smallest_units(pieces, zero)
+    from_zero = unit != 1
+    start = np.where(from_zero, zero, 0.0) if zero is not None else np.zeros(len(unit))
+    pieces = [(piece - start) / unit for piece in pieces]
+    power = choose_powers(pieces, from_zero)
     bent = power != 1
     if not bent.any():
         return None
@@ -151,19 +171,52 @@ def choose_warp(pieces: list[Float[np.ndarray, "time channel"]]) -> Warp | None:
     nothing, one = np.zeros(len(power)), np.ones(len(power))
     low, high, centre, scale = nothing.copy(), nothing.copy(), nothing.copy(), one
     low[bent], high[bent] = np.minimum(least - (most - least), 0.0), np.maximum(most + (most - least), 0.0)
+    low[from_zero] = 0.0
     centre[bent], scale[bent] = np.nanmean(changed, axis=0), np.nanstd(changed, axis=0)
-    return Warp(power, low, high, centre, scale)
+    return Warp(power, low, high, centre, scale, np.where(bent, start, 0.0), np.where(bent, unit, 1.0))
 
 
-def choose_powers(pieces: list[Float[np.ndarray, "time channel"]]) -> Float[np.ndarray, " channel"]:
-    """The most likely power of each channel given those of the others; 1 where too little is gained."""
+def _smallest_units(
+    pieces: list[Float[np.ndarray, "time channel"]], zero: Float[np.ndarray, " channel"]
+) -> Float[np.ndarray, " channel"]:
+    """The unit of channels that are counted from zero; 1 for the others.
+
+    Nothing may be below zero, and Box and Cox's family be likelier by far than Yeo and Johnson's from the mean.
+    """
+    windows, unit = _windows(pieces), np.ones(len(zero))
+    for d in range(len(zero)):
+        own = windows[:, d] - zero[d]
+        now = own[:, -1][~np.isnan(own[:, -1])]
+        smallest = float(np.quantile(now, _SMALLEST)) if len(now) else 0.0
+        if smallest <= _ROUNDING * abs(zero[d]) or now.min() < -_ROUNDING * abs(zero[d]):
+            continue
+        own = _voting(own / smallest, *_fences(own[:, -1] / smallest, from_zero=True))[1]
+        if len(own) > _LAGS + 1 and np.ptp(own[:, -1]) > 0:
+            known = np.ones((len(own), 1))
+            gain = _log_likelihoods(own, known).max() - _log_likelihoods(own * smallest + zero[d], known).max()
+            gain -= np.log(smallest)
+            if gain > _ORDERS_APART and gain * len(own) > _LEAST_TOTAL:
+                unit[d] = smallest
+    return unit
+
+
+def choose_powers(
+    pieces: list[Float[np.ndarray, "time channel"]], from_zero: Bool[np.ndarray, " channel"] | None = None
+) -> Float[np.ndarray, " channel"]:
+    """The most likely power of each channel given those of the others; 1 where too little is gained.
+
+    Args:
+        pieces: stretches of consecutive steps.
+        from_zero: channels without values below 0, whose sizes are orders of magnitude apart; None for none.
+    """
     windows = _windows(pieces)
     power = np.ones(windows.shape[1])
+    from_zero = np.zeros(len(power), bool) if from_zero is None else from_zero
     for _ in range(_SWEEPS):
         now = np.nan_to_num(yeo_johnson(windows[:, :, -1], power[None, :]))
         for d in range(len(power)):
             others = np.delete(now, d, axis=1)
-            power[d] = _power_of(windows[:, d], others)
+            power[d] = _power_of(windows[:, d], others, from_zero=bool(from_zero[d]))
             now[:, d] = np.nan_to_num(yeo_johnson(windows[:, d, -1], power[d]))
     return power
 
@@ -177,19 +230,17 @@ def _windows(pieces: list[np.ndarray]) -> Float[np.ndarray, "row channel lag"]:
     return np.concatenate(found)
 
 
-def _power_of(windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "row other"]) -> float:
+def _power_of(
+    windows: Float[np.ndarray, "row lag"], others: Float[np.ndarray, "row other"], *, from_zero: bool
+) -> float:
     """The most likely power of one channel, or 1 if it gains too little.
 
     Far-out values have no vote, as in central normality (Raymaekers and Rousseeuw, 2021): codes for what went wrong
     would decide alone. A channel with many of them on the side that its power would stretch stays as it is.
     """
-    now, (low, high) = windows[:, -1], _fences(windows[:, -1])
+    now, (low, high) = windows[:, -1], _fences(windows[:, -1], from_zero=from_zero)
     codes = [np.sum(out) > _CODES * np.sum(~np.isnan(now)) for out in (now < low, now > high)]
-    windows = np.where((windows < low) | (windows > high), np.nan, windows)
-    chosen = ~np.isnan(windows).any(axis=1)
-    if chosen.sum() < _FEW:
-        chosen, windows = ~np.isnan(windows[:, -1]), windows[:, -1:]
-    values = windows[chosen]
+    chosen, values = _voting(windows, low, high)
     if len(values) <= _LAGS + 1 or np.ptp(values[:, -1]) == 0:
         return 1.0
     known = np.ones((len(values), 1))
@@ -208,13 +259,26 @@ def _lessen_skewness(values: Float[np.ndarray, " row"]) -> Bool[np.ndarray, " po
     return (POWERS <= 1) if skewness > _SKEWED else (POWERS >= 1) if skewness < -_SKEWED else POWERS >= 0
 
 
-def _fences(values: Float[np.ndarray, " row"]) -> tuple[float, float]:
-    """Tukey's outer fences."""
+def _voting(
+    windows: Float[np.ndarray, "row lag"], low: float, high: float
+) -> tuple[Bool[np.ndarray, " row"], Float[np.ndarray, "chosen lag"]]:
+    """Which rows have neither gaps nor far-out values, and these; without the lags where such rows are few."""
+    windows = np.where((windows < low) | (windows > high), np.nan, windows)
+    chosen = ~np.isnan(windows).any(axis=1)
+    if chosen.sum() < _FEW:
+        chosen, windows = ~np.isnan(windows[:, -1]), windows[:, -1:]
+    return chosen, windows[chosen]
+
+
+def _fences(values: Float[np.ndarray, " row"], *, from_zero: bool) -> tuple[float, float]:
+    """Tukey's outer fences, of the logarithms where sizes are orders of magnitude apart."""
     seen = values[~np.isnan(values)]
     if not len(seen):
         return -np.inf, np.inf
-    first, third = np.quantile(seen, (0.25, 0.75))
-    return float(first - _FENCE * (third - first)), float(third + _FENCE * (third - first))
+    first, third = np.quantile(yeo_johnson(seen, np.zeros(1)) if from_zero else seen, (0.25, 0.75))
+    fences = np.array([first - _FENCE * (third - first), third + _FENCE * (third - first)])
+    low, high = yeo_johnson_inverse(fences, np.zeros(2)) if from_zero else fences
+    return float(low), float(high)
 
 
 def _log_likelihoods(

@@ -125,7 +125,12 @@ def header_of(file: h5py.File, where: str) -> ModelHeader:
 def _warp(file: h5py.File, width: int, where: str) -> Warp | None:
     if not isinstance(safe.follow(file, _WARP, error=ModelError), h5py.Group):
         return None
-    warp = Warp(**{field.name: _numbers(file, f"{_WARP}/{field.name}", where) for field in fields(Warp)})
+    numbers = {"zero": np.zeros(width), "unit": np.ones(width)}  # what files had before there was a choice
+    if all(safe.follow(file, f"{_WARP}/{name}", error=ModelError) is None for name in numbers):
+        names = [field.name for field in fields(Warp) if field.name not in numbers]
+    else:
+        names = [field.name for field in fields(Warp)]
+    warp = Warp(**numbers | {name: _numbers(file, f"{_WARP}/{name}", where) for name in names})
     problem = warp.problem(width)
     if problem:
         raise ModelError(f"scaler/warp: {problem}", where=where, hint="train it again")

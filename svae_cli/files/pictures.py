@@ -128,7 +128,7 @@ def _result(path: Path, series: str | None, channels: int) -> Picture:
 
 
 def _keys(file: h5py.File) -> tuple[tuple[str, ...], bool]:
-    scale = safe.children(file).get("series")
+    scale = safe.child(file, "series")
     if isinstance(scale, h5py.Dataset) and scale.ndim == 1:
         return safe.strings(scale, scale.shape[0]) or (), False
     groups = [str(safe.attribute(g, "key")) for g in safe.children(file).values() if isinstance(g, h5py.Group)]
@@ -146,7 +146,7 @@ class _Arrays:
 
     def get(self, name: str, *, by_time: int = 0) -> np.ndarray | None:
         """An array of the series, its last steps only; ``by_time`` is the axis of time in the series' own array."""
-        node = safe.children(self.group).get(name)
+        node = safe.child(self.group, name)
         if not isinstance(node, h5py.Dataset):
             return None
         safe.check_dataset(node)
@@ -161,14 +161,14 @@ class _Arrays:
 
     def times(self, steps: int) -> np.ndarray:
         """Times of the last steps."""
-        node = safe.children(self.group).get("time")
+        node = safe.child(self.group, "time")
         if isinstance(node, h5py.Dataset) and node.ndim == 1 and node.shape[0] >= steps:
             return safe.read(node)[-steps:]
         return np.arange(steps)
 
     def names(self, count: int) -> tuple[str, ...]:
         """Names of the channels."""
-        node = safe.children(self.group).get("channel")
+        node = safe.child(self.group, "channel")
         found = safe.strings(node, count) if isinstance(node, h5py.Dataset) else None
         return found or tuple(str(d) for d in range(count))
 
@@ -193,7 +193,7 @@ def _values(arrays: _Arrays, channels: int) -> list[Panel]:
 
 def _interval(arrays: _Arrays, mean: np.ndarray, std: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Edges (time, channel) of the 90 % interval: by quantiles where the file has these, else of a Gaussian."""
-    levels, quantiles = safe.children(arrays.group.file).get("quantile"), arrays.get("quantiles")
+    levels, quantiles = safe.child(arrays.group.file, "quantile"), arrays.get("quantiles")
     if isinstance(levels, h5py.Dataset) and levels.dtype.kind == "f" and quantiles is not None:
         safe.check_dataset(levels)
         if quantiles.size == mean.size * (levels.size or 0) and quantiles.shape[0] == len(mean) and levels.ndim == 1:

@@ -134,18 +134,29 @@ def children(group: h5py.Group, *, error: type[SvaeError] = DataError) -> dict[s
     """
     found: dict[str, Node] = {}
     with reading(group.name or "/", error=error):
-        names = list(group)
-        for name in names[:MAX_OBJECTS]:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.HardLink):
-                node = group[name]
-            elif isinstance(link, h5py.SoftLink):
-                node = _try_follow(group, link)
-            else:
-                node = None
-            if isinstance(node, h5py.Group) or (isinstance(node, h5py.Dataset) and _has_known_type(node)):
+        for name in list(group)[:MAX_OBJECTS]:
+            node = _linked(group, name)
+            if node is not None:
                 found[name] = node
     return found
+
+
+def child(group: h5py.Group, name: str, *, error: type[SvaeError] = DataError) -> Node | None:
+    """What ``children`` has under a name, without looking at the others: there may be thousands."""
+    with reading(group.name or "/", error=error):
+        return _linked(group, name) if name in group else None
+
+
+def _linked(group: h5py.Group, name: str) -> Node | None:
+    link = group.get(name, getlink=True)
+    if isinstance(link, h5py.HardLink):
+        node = group[name]
+    elif isinstance(link, h5py.SoftLink):
+        node = _try_follow(group, link)
+    else:
+        node = None
+    known = isinstance(node, h5py.Group) or (isinstance(node, h5py.Dataset) and _has_known_type(node))
+    return node if known else None
 
 
 def _has_known_type(dataset: h5py.Dataset) -> bool:

@@ -1,12 +1,12 @@
 """What a trained model answers about one series after another: a batch at once, or a long one piece by piece."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Key, UInt
 
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.decoder import LinearDecoder
@@ -23,6 +23,7 @@ from svae_cli.traced import kept
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
+_SHORTEST, _SHORT = 32, 256  # steps
 
 
 def answers(
@@ -35,7 +36,7 @@ def answers(
 ) -> Iterator[tuple[int, int, Answer]]:
     """(series, first step, answer) in order; the first step counts from the first that was asked for.
 
-    Neighbours of the same padded length are answered together, a long series in pieces. The posteriors that need the
+    Series of the same padded length are answered together, a long series in pieces. The posteriors that need the
     whole series at once get it, however long it is.
 
     Args:
@@ -50,21 +51,50 @@ def answers(
     piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
     steps = _steps_at_once(fitted.model)
     most = min(64, max(1, _NUMBERS_AT_ONCE // numbers_kept(fitted.model))) if ask.check else 64
+    sizes = [0 if piecewise and n > steps else batch_size or max(1, min(most, steps // n)) for n in padded]
+    done: dict[int, Answer] = {}
     first = 0
-    while first < len(data):
-        if piecewise and totals[first] > steps:
-            for start, answer in pieces.answer_in_pieces(fitted, data, first, totals[first], ask, seed):
-                yield first, start, answer
+    ahead = _NUMBERS_AT_ONCE // max(1, _numbers_of(data, ask, max(padded, default=1)))
+    for rows in _batches(padded, sizes, ahead):
+        if sizes[rows[0]]:
+            size = sizes[rows[0]] if len(data) > sizes[rows[0]] else len(data)
+            done |= _answer_batch(fitted, data, rows, totals, padded[rows[0]], size, ask, seed)
+        else:
+            for start, answer in pieces.answer_in_pieces(fitted, data, rows[0], totals[rows[0]], ask, seed):
+                yield rows[0], start, answer
             first += 1
+        while first in done:
+            yield first, 0, done.pop(first)
+            first += 1
+
+
+def _batches(padded: Sequence[int], sizes: Sequence[int], ahead: int) -> Iterator[list[int]]:
+    """Series to be answered together, those that come first first; one by itself where the size is 0.
+
+    A batch takes as long for few series as for many, so full ones are looked for.
+
+    Args:
+        padded: length of each series.
+        sizes: of its batch.
+        ahead: series that are looked through for those of one length; their answers wait for those before them.
+    """
+    taken = np.zeros(len(padded), bool)
+    for first, size in enumerate(sizes):
+        if taken[first]:
             continue
-        size = batch_size or max(1, min(most, steps // padded[first]))
-        stop = first
-        while stop < len(data) and stop - first < size and padded[stop] == padded[first]:
-            stop += 1
-        size = size if len(data) > size else len(data)
-        for index, answer in _answer_batch(fitted, data, range(first, stop), totals, padded[first], size, ask, seed):
-            yield index, 0, answer
-        first = stop
+        rows = [first]
+        for index in range(first + 1, min(first + max(ahead, size), len(padded))):
+            if len(rows) >= size or not sizes[index]:
+                break
+            if padded[index] == padded[first] and not taken[index]:
+                rows.append(index)
+        taken[rows] = True
+        yield rows
+
+
+def _numbers_of(data: SeriesSet, ask: Question, steps: int) -> int:
+    """Numbers in the answer about one series, about."""
+    return steps * data.n_channels * (2 + len(ask.levels) + ask.samples)
 
 
 def _steps_at_once(model: SVAE) -> int:
@@ -75,28 +105,35 @@ def _steps_at_once(model: SVAE) -> int:
 
 
 def _padded_length(length: int, *, alike: bool) -> int:
-    """At most a quarter longer, and only four lengths an octave, so that ragged series compile few shapes."""
-    if alike or length < 8:
+    """At most a quarter longer, and only four lengths an octave, so that ragged series compile few shapes.
+
+    Short ones take less time to be answered than a shape takes to be compiled: there are 32, 64, 128 and 256 of these.
+    """
+    if alike:
         return length
-    grain = 1 << max(length.bit_length() - 3, 0)
+    if length <= _SHORT:
+        return max(_SHORTEST, 1 << (length - 1).bit_length())
+    grain = 1 << (length.bit_length() - 3)
     return -(-length // grain) * grain
 
 
 def _answer_batch(
     fitted: FittedModel,
     data: SeriesSet,
-    rows: range,
+    rows: Sequence[int],
     totals: tuple[int, ...],
     length: int,
     size: int,
     ask: Question,
     seed: int,
-) -> Iterator[tuple[int, Answer]]:
+) -> dict[int, Answer]:
+    """Of each row; a batch is filled up to ``size`` with series of which nothing is known."""
     dtype = fitted.model.decoder.loadings.dtype
     values = np.zeros((size, length, data.n_channels), dtype)
     observed = np.zeros(values.shape, bool)
     inputs = np.zeros((size, length, data.n_inputs), dtype)
-    known_steps = np.zeros(size, np.int32)
+    known_steps, numbers = np.zeros(size, np.int32), np.zeros(size, np.uint32)
+    numbers[: len(rows)] = rows
     for row, index in enumerate(rows):
         steps = data.lengths[index]
         raw = fitted.scaler.to_model(data.read(index).astype(np.float64))
@@ -108,19 +145,20 @@ def _answer_batch(
             inputs[row, : len(known)] = known
         known_steps[row] = steps
     series = tuple(jnp.asarray(a) for a in (values, observed, inputs, known_steps))
-    found = jax.tree.map(np.asarray, _ask(fitted.model, series, jr.key(seed), np.uint32(rows.start), ask))
-    ignored = found.pop("ignored", None)
+    found = jax.tree.map(np.asarray, _ask(fitted.model, series, jr.key(seed), jnp.asarray(numbers), ask))
+    ignored, given = found.pop("ignored", None), {}
     for row, index in enumerate(rows):
         count = ask.last if ask.last is not None else totals[index]
         without = None if ignored is None else ignored[row, : data.lengths[index]]
-        yield index, in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found), without)
+        given[index] = in_data_units(fitted, jax.tree.map(lambda a, r=row, c=count: a[r, :c], found), without)
+    return given
 
 
 @kept
 def _ask(
-    model: SVAE, series: tuple[Array, ...], key: Key[Array, ""], first: np.uint32, ask: Question
+    model: SVAE, series: tuple[Array, ...], key: Key[Array, ""], numbers: UInt[Array, " series"], ask: Question
 ) -> dict[str, Array]:
-    keys = jax.vmap(lambda i: jr.fold_in(key, i))(first + jnp.arange(len(series[0]), dtype=jnp.uint32))
+    keys = jax.vmap(lambda i: jr.fold_in(key, i))(numbers)
 
     def of(one: tuple[Array, ...], own: Key[Array, ""]) -> dict[str, Array]:
         values, observed, inputs, steps = one

@@ -23,7 +23,7 @@ def _standard(x: np.ndarray) -> np.ndarray:
 
 def _warp(power: float) -> Warp:
     one = np.ones(1)
-    return Warp(power * one, -4 * one, 5 * one, 0.3 * one, 0.7 * one)
+    return Warp(power * one, -4 * one, 5 * one, 0.3 * one, 0.7 * one, 0 * one, one)
 
 
 @pytest.mark.parametrize("power", POWERS[::4])
@@ -52,7 +52,15 @@ def test_moments_are_those_of_samples():
 
 
 def test_channels_of_power_one_are_left_bit_for_bit():
-    warp = Warp(np.array([0.0, 1.0]), -np.ones(2), np.ones(2), np.array([0.1, 0.0]), np.array([2.0, 1.0]))
+    warp = Warp(
+        np.array([0.0, 1.0]),
+        -np.ones(2),
+        np.ones(2),
+        np.array([0.1, 0.0]),
+        np.array([2.0, 1.0]),
+        np.zeros(2),
+        np.ones(2),
+    )
     z = np.random.default_rng(2).normal(size=(50, 2)) * 4
     for changed in (warp.forward(z), warp.inverse(z), warp.moments(z, np.abs(z))[0]):
         assert np.array_equal(changed[:, 1], z[:, 1])
@@ -123,3 +131,49 @@ def test_codes_for_what_went_wrong_have_no_vote():
     level = _walk(3000, 11)
     level[::50] = -200.0
     assert choose_powers([_standard(level)])[0] == 1
+
+
+def _firms(count: int, steps: int, decades: float, seed: int) -> list[np.ndarray]:
+    """Series that multiply by about a tenth more or less each step, of sizes that are decades apart."""
+    rng = np.random.default_rng(seed)
+    sizes = 10 ** rng.uniform(0, decades, count)
+    return [size * np.exp(0.1 * rng.normal(size=(steps, 1)).cumsum(axis=0)) for size in sizes]
+
+
+def test_sizes_that_are_orders_of_magnitude_apart_are_counted_from_zero():
+    data = SeriesSet.from_arrays(_firms(60, 25, 6.0, 11))
+    scaler = Scaler.measure(data).warped(data)
+    assert scaler.warp is not None
+    assert scaler.warp.power[0] <= 0.2
+    assert scaler.warp.problem(1) == ""
+    np.testing.assert_allclose(scaler.to_data(np.zeros(1)) > 0, True)
+    small, large = ([data.read(i)] for i in (int(np.argmin([data.read(i)[0] for i in range(60)])), 0))
+    moved = [np.diff(scaler.to_model(np.concatenate(part).astype(np.float64)), axis=0).std() for part in (small, large)]
+    assert 0.4 < moved[0] / moved[1] < 2.5  # as likely for the small ones as for others
+    every = np.concatenate([data.read(i) for i in range(60)]).astype(np.float64)
+    np.testing.assert_allclose(scaler.to_data(scaler.to_model(every)), every, rtol=1e-6)
+
+
+def test_what_is_counted_from_zero_is_a_straight_line_below_it_and_far_above_what_was_seen():
+    data = SeriesSet.from_arrays(_firms(60, 25, 6.0, 11))
+    scaler = Scaler.measure(data).warped(data)
+    most = max(float(data.read(i).max()) for i in range(60))
+    for start in (-1e3, 3 * most):
+        line = scaler.to_model(start + abs(start) * np.array([[0.0], [0.1], [0.2]]))
+        np.testing.assert_allclose(np.diff(line, 2, axis=0), 0, atol=1e-6 * np.abs(np.diff(line, axis=0)).max())
+        np.testing.assert_allclose(
+            scaler.to_data(line), start + abs(start) * np.array([[0.0], [0.1], [0.2]]), rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize("spoilt", ["negative", "alike", "zeros"])
+def test_channels_with_a_natural_mean_are_counted_from_it(spoilt):
+    """Values below zero, sizes that are alike, or many zeros, which are no small sizes."""
+    series = _firms(60, 25, 1.0 if spoilt == "alike" else 6.0, 12)
+    if spoilt == "negative":
+        series[3][2] = -1.0
+    if spoilt == "zeros":
+        series = [np.where(np.random.default_rng(i).random(s.shape) < 0.1, 0.0, s) for i, s in enumerate(series)]
+    data = SeriesSet.from_arrays(series)
+    warp = Scaler.measure(data).warped(data).warp
+    assert warp is None or (warp.unit == 1).all()

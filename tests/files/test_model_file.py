@@ -24,7 +24,9 @@ from svae_cli.files.tree import named_leaves, read_tree, write_tree
 from svae_cli.models.build import skeleton
 from svae_cli.models.fitted import FittedModel
 
-WARP = Warp(np.array([0.2, 1.0]), -np.ones(2), np.ones(2), np.array([0.1, 0.0]), np.array([0.8, 1.0]))
+WARP = Warp(
+    np.array([0.2, 1.0]), -np.ones(2), np.ones(2), np.array([0.1, 0.0]), np.array([0.8, 1.0]), np.zeros(2), np.ones(2)
+)
 
 
 def make(**changes) -> FittedModel:
@@ -82,6 +84,16 @@ def test_a_power_transform_comes_back(tmp_path: Path):
     assert warp is not None
     for name, values in vars(WARP).items():
         np.testing.assert_array_equal(getattr(warp, name), values)
+
+
+def test_a_transform_of_before_channels_could_be_counted_from_zero_is_read(tmp_path):
+    before = make(transform="power")
+    save_model(tmp_path / "w.svae", replace(before, scaler=replace(before.scaler, warp=WARP)))
+    with h5py.File(tmp_path / "w.svae", "a") as file:
+        del file["scaler/warp/zero"], file["scaler/warp/unit"]
+    warp = load(tmp_path / "w.svae").scaler.warp
+    assert warp is not None
+    np.testing.assert_array_equal([warp.zero, warp.unit], [np.zeros(2), np.ones(2)])
 
 
 def test_equal_models_are_equal_bytes(path: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from svae_cli.data.series import TimeAxis
 from svae_cli.errors import DataError
+from svae_cli.files import safe
 from svae_cli.files.readers import ReadOptions, open_series
 from svae_cli.files.readers import source as source_module
 
@@ -96,6 +97,16 @@ def test_frames_are_flattened_to_channels(tmp_path: Path):
         assert opened.data.channel_shape == (4, 5)
         assert opened.data.n_channels == 20
         np.testing.assert_array_equal(opened.data.read(1, 2, 3)[0], frames[1, 2].ravel())
+
+
+@pytest.mark.parametrize("name", ["s{}", "g__s{}", "g__s{}__data"])
+def test_many_series_are_read_without_listing_them_for_each(tmp_path: Path, monkeypatch, name: str):
+    """Listing a thousand for each of a thousand takes minutes."""
+    spec = write(tmp_path / "many.h5", **{name.format(i): X[0] for i in range(30)})
+    asked, listed = safe.children, []
+    monkeypatch.setattr(safe, "children", lambda group, **more: listed.append(len(group)) or asked(group, **more))
+    assert len(read_all(f"{spec}:/{'g' if name.startswith('g') else ''}")) == 30
+    assert sum(n for n in listed if n > 1) < 5 * 30
 
 
 def test_a_group_is_a_ragged_set_keyed_by_name(tmp_path: Path):

@@ -43,7 +43,7 @@ def with_mask(recording: Recording, folder: h5py.Group, options: ReadOptions, bl
         if own is not None:
             note = "an svae result: values that it filled in count as missing (its dataset 'observed')"
             return replace(recording, masks=(ArrayBlock(own, axes),), notes=(*recording.notes, note))
-        unused = [n for n in _MASKS if getattr(safe.children(folder).get(n), "shape", None) == dataset.shape]
+        unused = [n for n in _MASKS if getattr(safe.child(folder, n), "shape", None) == dataset.shape]
         notes = [f"mask {n} is not used; say --observed {n} or --missing {n}, whichever 1 means" for n in unused]
         return replace(recording, notes=(*recording.notes, *notes))
     mask = find(folder, options.mask, "the mask")
@@ -77,8 +77,7 @@ def with_lengths(recording: Recording, folder: h5py.Group, options: ReadOptions,
     if options.lengths is not None:
         dataset = find(folder, options.lengths, "the lengths")
     else:
-        inside = safe.children(folder)
-        found = [inside.get(n) for n in ("lengths", "length")]
+        found = [safe.child(folder, n) for n in ("lengths", "length")]
         fitting = [
             d for d in found if isinstance(d, h5py.Dataset) and d.shape == (block.count,) and d.dtype.kind in "iu"
         ]
@@ -129,8 +128,7 @@ def with_time(
     """Add the time grid that a dimension scale, a dataset beside the values, or attributes state."""
     steps = recording.blocks[0].steps
     scale = labels.dimension_scale(dataset, axes.index("t"))
-    inside = safe.children(folder)
-    nodes = [scale, *(inside.get(n) for n in times.NAMES)]
+    nodes = [scale, *(safe.child(folder, n) for n in times.NAMES)]
     fitting = [n for n in nodes if isinstance(n, h5py.Dataset) and n.shape == (steps,) and not _is_blank_scale(n)]
     stamps = next((s for n in fitting if (s := times.read_stamps(n, steps)) is not None), None)
     if stamps is None:

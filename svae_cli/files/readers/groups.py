@@ -86,7 +86,7 @@ def _group_channels(group: h5py.Group, part: Recording) -> tuple[str, ...] | Non
         return tuple(str(v) for v in listed)
     for place in (group, safe.parent(group)):
         for name in ("channel_names", "channels", "channel"):
-            node = safe.children(place).get(name)
+            node = safe.child(place, name)
             if isinstance(node, h5py.Dataset) and (names := safe.strings(node, count)) is not None:
                 return names
     return None

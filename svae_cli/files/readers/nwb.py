@@ -28,7 +28,7 @@ def read(file: h5py.File, options: ReadOptions, name: str) -> Recording:
     """
     group = _choose(file, options, name)
     where = f"{name}:{group.name}"
-    dataset = safe.children(group).get("data")
+    dataset = safe.child(group, "data")
     if not isinstance(dataset, h5py.Dataset):
         raise DataError("not a TimeSeries with data in this file", where=where)
     safe.check_dataset(dataset)
@@ -54,7 +54,7 @@ def _choose(file: h5py.File, options: ReadOptions, name: str) -> h5py.Group:
         node = safe.follow(file, options.dataset)
         if isinstance(node, h5py.Dataset):
             node = safe.parent(node)
-        if isinstance(node, h5py.Group) and "data" in safe.children(node):
+        if isinstance(node, h5py.Group) and safe.child(node, "data") is not None:
             return node
         raise DataError(
             f"{name} has no TimeSeries {options.dataset!r}", hint=f"its TimeSeries: {', '.join(found) or 'none'}"
@@ -108,7 +108,7 @@ def _decoding(dataset: h5py.Dataset, options: ReadOptions) -> Decoding:
 
 
 def _channel_factors(group: h5py.Group, dataset: h5py.Dataset) -> np.ndarray | None:
-    node = safe.children(group).get("channel_conversion")
+    node = safe.child(group, "channel_conversion")
     if not isinstance(node, h5py.Dataset) or dataset.ndim != 2 or node.shape != dataset.shape[1:]:
         return None
     safe.check_dataset(node)
@@ -162,7 +162,7 @@ def _cut(recording: Recording, file: h5py.File, table: str, where: str) -> Recor
 
 
 def _column(group: h5py.Group, name: str, where: str) -> np.ndarray:
-    node = safe.children(group).get(name)
+    node = safe.child(group, name)
     if not isinstance(node, h5py.Dataset) or node.ndim != 1 or node.dtype.kind != "f":
         raise DataError(f"trials have no {name}", where=where)
     safe.check_dataset(node)

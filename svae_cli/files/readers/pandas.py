@@ -72,7 +72,7 @@ def _frame(group: h5py.Group, where: str, options: ReadOptions) -> Recording:
 
 
 def _numbers(group: h5py.Group, name: str, where: str, options: ReadOptions) -> ArrayBlock:
-    node = safe.children(group).get(name)
+    node = safe.child(group, name)
     if not isinstance(node, h5py.Dataset):
         raise DataError(f"{name} is missing", where=where)
     if node.dtype.kind not in "iufb":
@@ -85,7 +85,7 @@ def _numbers(group: h5py.Group, name: str, where: str, options: ReadOptions) -> 
 
 
 def _labels(group: h5py.Group, name: str, where: str) -> list[str]:
-    node = safe.children(group).get(name)
+    node = safe.child(group, name)
     if not isinstance(node, h5py.Dataset) or node.ndim != 1:
         raise DataError(f"{name} is missing", where=where)
     if node.dtype.kind in "SO" and safe.attribute(node, "kind") == "string":
@@ -99,7 +99,7 @@ def _labels(group: h5py.Group, name: str, where: str) -> list[str]:
 
 def _with_index(recording: Recording, group: h5py.Group, name: str, options: ReadOptions, where: str) -> Recording:
     """Times from the index: dates, or numbers that rise in equal steps; a plain counter is no time."""
-    node = safe.children(group).get(name)
+    node = safe.child(group, name)
     steps = recording.blocks[0].steps
     if not isinstance(node, h5py.Dataset) or node.shape != (steps,):
         return recording
