@@ -155,8 +155,9 @@ def _linked(group: h5py.Group, name: str) -> Node | None:
         node = _try_follow(group, link)
     else:
         node = None
-    known = isinstance(node, h5py.Group) or (isinstance(node, h5py.Dataset) and _has_known_type(node))
-    return node if known else None
+    if isinstance(node, h5py.Group) or (isinstance(node, h5py.Dataset) and _has_known_type(node)):
+        return node
+    return None
 
 
 def _has_known_type(dataset: h5py.Dataset) -> bool:

@@ -26,7 +26,8 @@ class Survey:
         mean: mean of each channel.
         empty_series: names of series without any value.
         whole: whether all values are whole numbers of 0 or more, as counts are.
-        uneven: the channels that move by more than 100 times as much in a tenth of the series as in another tenth.
+        uneven: the channels that move by more than 100 times as much in a tenth of the series as in another tenth,
+            and, of channels above 0, whose logarithms do so, too.
     """
 
     count: np.ndarray
@@ -56,12 +57,9 @@ class Survey:
         if self.empty_series:
             found.append(f"{_listed('series', list(self.empty_series))} without any value")
         if self.uneven:
-            positive = bool((self.low[list(self.uneven)] > 0).all())
             found.append(
                 f"{_listed('channel', [channels[d] for d in self.uneven])}: some series move by more than 100 times as "
-                "much as others, and one size of noise for all misses the small ones; "
-                + ("take logarithms" if positive else "scale each series")
-                + " beforehand"
+                "much as others, and one size of noise for all misses the small ones; scale each series beforehand"
             )
         return found
 
@@ -80,7 +78,8 @@ def survey(data: SeriesSet) -> Survey:
     width = data.n_channels
     count, total = np.zeros(width, np.int64), np.zeros(width)
     low, high = np.full(width, np.inf), np.full(width, -np.inf)
-    empty, whole, sizes = [], True, np.zeros((width, len(_DECADES)), np.int64)
+    empty, whole = [], True
+    plain, logarithms = (np.zeros((width, len(_DECADES)), np.int64) for _ in range(2))
     for index, length in enumerate(data.lengths):
         found, least, most = np.zeros(width, np.int64), np.full(width, np.inf), np.full(width, -np.inf)
         for start in range(0, length, _BLOCK):
@@ -94,9 +93,9 @@ def survey(data: SeriesSet) -> Survey:
             values = block[seen]
             whole = whole and bool((values >= 0).all() and (values == np.floor(values)).all())
         low, high = np.minimum(low, least), np.maximum(high, most)
-        moved = np.flatnonzero((found >= _ENOUGH) & (most > least))
-        decades = np.digitize(np.log10(most[moved].astype(np.float64) - least[moved]), _DECADES[1:])
-        sizes[moved, decades] += 1
+        _count_sizes(plain, most, least, found)
+        with np.errstate(divide="ignore", invalid="ignore"):  # they count for channels above 0 alone
+            _count_sizes(logarithms, np.log(most), np.log(least), np.where(least > 0, found, 0))
         if not found.any():
             empty.append(data.keys[index])
     some = count > 0
@@ -108,16 +107,23 @@ def survey(data: SeriesSet) -> Survey:
         mean=np.where(some, total / np.maximum(count, 1), np.nan),
         empty_series=tuple(empty),
         whole=whole,
-        uneven=_uneven(sizes),
+        uneven=tuple(int(d) for d in np.flatnonzero(_uneven(plain) & ((low <= 0) | _uneven(logarithms)))),
     )
 
 
-def _uneven(sizes: np.ndarray) -> tuple[int, ...]:
-    """The channels whose numbers of series by decade of their range, (channel, decade), lie far apart."""
+def _count_sizes(sizes: np.ndarray, most: np.ndarray, least: np.ndarray, values: np.ndarray) -> None:
+    """Add one series to the numbers of series by decade of their range, (channel, decade)."""
+    moved = np.flatnonzero((values >= _ENOUGH) & (most > least))
+    decades = np.digitize(np.log10(most[moved].astype(np.float64) - least[moved]), _DECADES[1:])
+    sizes[moved, decades] += 1
+
+
+def _uneven(sizes: np.ndarray) -> np.ndarray:
+    """Which channels' ranges lie far apart."""
     total = sizes.sum(axis=1)
     share = np.cumsum(sizes, axis=1) / np.maximum(total, 1)[:, None]
     small, large = (np.argmax(share >= part, axis=1) for part in (0.1, 0.9))
-    return tuple(int(d) for d in np.flatnonzero((total >= _MANY) & (large - small > _UNEVEN)))
+    return (total >= _MANY) & (large - small > _UNEVEN)
 
 
 def describe(data: SeriesSet, found: Survey) -> dict[str, Any]:

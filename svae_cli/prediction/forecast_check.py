@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
+from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
@@ -25,104 +26,9 @@ from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
 
-_CYCLES = 3  # seasons in the mean of the last ones
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
-
-
-class Continuations(NamedTuple):
-    """Ways to go on from an origin: the last value, the last season, the mean of the last three seasons, a regression.
-
-    Attributes:
-        table: forecasts by the step's phase in the model's season; with no season the last value is the only way, of
-            one phase.
-        known: channels of which any value was seen.
-        regressed: what the regression on last values says of the steps ahead; no steps without one.
-    """
-
-    table: Float[Array, "way phase channel"]
-    known: Bool[Array, " channel"]
-    regressed: Float[Array, "ahead channel"]
-
-    @classmethod
-    def of(
-        cls,
-        values: Float[Array, "time channel"],
-        observed: Bool[Array, "time channel"],
-        origin: Int[Array, ""],
-        season: OwnSeason,
-        regressed: Float[Array, "ahead channel"] | None = None,
-    ) -> "Continuations":
-        """From what was observed before the origin.
-
-        Args:
-            values: finite everywhere.
-            observed: which of them count.
-            origin: the first step to be forecast.
-            season: of each channel.
-            regressed: see above; None for no steps.
-        """
-        step = jnp.arange(len(values))[:, None]
-        latest = jnp.max(jnp.where(observed & (step < origin), step, -1), axis=0)
-        last = jnp.take_along_axis(values, jnp.maximum(latest, 0)[None], axis=0)
-        phases = season.period or 1
-
-        def repeated(period: int | None) -> Float[Array, "way phase channel"]:
-            if period is None:
-                return last[None]
-            count, newest, mean = _last_cycles(values, observed, origin, period)
-            ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
-            return jnp.stack(ways)[:, jnp.arange(phases) % period]
-
-        nothing = jnp.zeros((0, values.shape[1]), values.dtype)
-        return cls(season.choose(repeated), latest >= 0, nothing if regressed is None else regressed)
-
-    @property
-    def period(self) -> int:
-        """Steps of a season; 1 without."""
-        return self.table.shape[1]
-
-    def beyond(
-        self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"]
-    ) -> Float[Array, "way time channel"]:
-        """By how much each simple way differs from a forecast, 0 where it has nothing to say.
-
-        Args:
-            mean: the forecast.
-            ahead: steps from the origin, 0 for the first.
-        """
-        return jnp.where(self.known, self.table[:, ahead % self.period] - mean, 0.0)
-
-    def added(
-        self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
-    ) -> Float[Array, "say time channel"]:
-        """What each say adds to a forecast: the simple ways far ahead, the regression, the last value close by.
-
-        Args:
-            mean: the forecast.
-            ahead: steps from the origin, 0 for the first.
-            unknown: how little the model knows of a step, 0 to 1.
-        """
-        beyond = self.beyond(mean, ahead)
-        regression = jnp.zeros((0, *mean.shape), mean.dtype)
-        if len(self.regressed):
-            inside = self.known & ((ahead >= 0) & (ahead < len(self.regressed)))[:, None]
-            said = self.regressed[jnp.clip(ahead, 0, len(self.regressed) - 1)]
-            regression = jnp.where(inside, said - mean, 0.0)[None]
-        return jnp.concatenate([beyond * unknown, regression, beyond[:1] * (1 - unknown) ** 2])
-
-
-def _last_cycles(
-    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], origin: Int[Array, ""], period: int
-) -> tuple[Int[Array, "phase channel"], Float[Array, "phase channel"], Float[Array, "phase channel"]]:
-    """Of the last three seasons before an origin, by phase: how many values are known, the newest, their mean."""
-    at = origin - period * jnp.arange(1, _CYCLES + 1)[:, None] + jnp.arange(period)[None]
-    inside = jnp.clip(at, 0, len(values) - 1)
-    known, cycles = observed[inside] & (at >= 0)[..., None], values[inside]
-    count = jnp.sum(known, axis=0)
-    mean = jnp.sum(jnp.where(known, cycles, 0.0), axis=0) / jnp.maximum(count, 1)
-    return count, jnp.take_along_axis(cycles, jnp.argmax(known, axis=0)[None], axis=0)[0], mean
 
 
 class ForecastCheck(NamedTuple):

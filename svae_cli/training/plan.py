@@ -241,10 +241,11 @@ def _resolve_transform(
     if scaler.warp is None:
         choices["transform"] = "none: the channels' noise is of one size at every level"
         return settings.changed(transform="none"), scaler
-    powers = scaler.warp.power[scaler.warp.bent]
+    powers, from_zero = scaler.warp.power[scaler.warp.bent], int(np.sum(scaler.warp.unit != 1))
     choices["transform"] = (
         f"power: {len(powers)} of {data.n_channels} channels move more at some levels than at others, "
         f"powers {powers.min():g} to {powers.max():g}"
+        + (f"; {from_zero} counted from zero: sizes are orders of magnitude apart" if from_zero else "")
     )
     return settings.changed(transform="power"), scaler
 

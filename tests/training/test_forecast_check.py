@@ -14,7 +14,8 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.lags import LagRegression
 from svae_cli.prediction import pieces
-from svae_cli.prediction.forecast_check import Continuations, _out_of_sample, _ratio
+from svae_cli.prediction.continuations import Continuations, drift
+from svae_cli.prediction.forecast_check import _out_of_sample, _ratio
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.self_check import Errors
 from tests.training.waves import (
@@ -37,11 +38,16 @@ def fitted(shared: Path) -> FittedModel:
 
 
 def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
-    """(way, step, channel) of the last value, the last season and the mean of the last three; NaN where missing."""
+    """(way, step, channel) of the drifting last value, the last season and the mean of the last three."""
     found = np.zeros((1 if period is None else 3, steps, values.shape[1]))
     for channel, step in itertools.product(range(values.shape[1]), range(steps)):
-        known = values[:, channel][~np.isnan(values[:, channel])]
+        at = np.flatnonzero(~np.isnan(values[:, channel]))
+        known = values[at, channel]
         found[:, step, channel] = known[-1]
+        mean_change = (known[-1] - known[0]) / (at[-1] - at[0])
+        chance = np.sum((np.diff(known) - mean_change * np.diff(at)) ** 2) * (len(at) - 1) / (len(at) - 2)
+        surely = max(1 - 4 * chance / (known[-1] - known[0]) ** 2, 0)
+        found[0, step, channel] += surely * mean_change * (len(values) + step - at[-1])
         if period is not None:
             at = [len(values) + step % period - cycle * period for cycle in (1, 2, 3)]
             cycles = [values[t, channel] for t in at if t >= 0 and not np.isnan(values[t, channel])]
@@ -146,7 +152,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         np.testing.assert_allclose(found.swing, _swing(left, steps, phase, period, cycles / 8), rtol=2e-2)
         assert np.ptp(found.swing, axis=0).max() > 0.05
     ways = _ways(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
-    np.testing.assert_allclose(found.ways.table[:, np.arange(7) % found.ways.period], ways, rtol=1e-5, atol=1e-5)
+    said = found.ways.beyond(jnp.zeros((7, CHANNELS)), jnp.arange(7))
+    np.testing.assert_allclose(said, ways, rtol=1e-5, atol=1e-5)
 
 
 def _swing(left, steps, phase, period: int, apart: float) -> np.ndarray:
@@ -313,3 +320,23 @@ def test_a_channel_never_seen_and_a_phase_never_seen():
     beyond = ways.beyond(jnp.zeros((3, 2)), jnp.arange(3))
     np.testing.assert_allclose(beyond[..., 0], [[3.0, 3.0, 3.0], [3.0, 3.0, 3.0], [2.0, 3.0, 2.0]])
     np.testing.assert_array_equal(beyond[..., 1], 0)
+
+
+def test_the_last_value_drifts_on_where_no_random_walk_would_have():
+    """A trend keeps most of its slope, gaps or not; most random walks, which drift by chance, nothing."""
+    rng = np.random.default_rng(0)
+    changes = rng.normal(size=(400, 60))
+    walks, trends = changes.cumsum(axis=0), (0.1 * changes + 0.3).cumsum(axis=0)
+    trends += 1e3  # a level says nothing of a slope
+    seen = rng.random((400, 60)) < 0.7
+    assert np.mean(np.asarray(drift(jnp.asarray(walks), jnp.asarray(seen))) == 0) > 0.85
+    np.testing.assert_allclose(drift(jnp.asarray(trends), jnp.asarray(seen)), 0.3, rtol=0.15)
+    for nothing in (np.zeros((400, 60), bool), np.arange(400)[:, None] == np.full(60, 7)):
+        np.testing.assert_array_equal(drift(jnp.asarray(trends), jnp.asarray(nothing)), 0)
+
+
+def test_a_drift_goes_on_from_the_last_value_however_long_ago_that_was():
+    line = jnp.asarray(2.0 * np.arange(60.0)[:, None])
+    observed = jnp.arange(60)[:, None] < 40
+    ways = Continuations.of(line, observed, jnp.asarray(50), OwnSeason(None))
+    np.testing.assert_allclose(ways.beyond(jnp.zeros((10, 1)), jnp.arange(10))[0], line[50:], rtol=1e-5)

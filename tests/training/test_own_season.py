@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from svae_cli.models.season import SeasonMemory
-from svae_cli.prediction.forecast_check import Continuations
+from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.gap_check import simple_ways
 from svae_cli.prediction.own_season import OwnSeason
 

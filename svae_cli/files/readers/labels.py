@@ -137,6 +137,6 @@ def _as_names(dataset: h5py.Dataset | None, count: int) -> tuple[str, ...] | Non
 
 
 def _beside(dataset: h5py.Dataset, names: Sequence[str]) -> list[h5py.Dataset]:
-    folder = (dataset.name or "/").rsplit("/", 1)[0]
-    found = [safe.follow(dataset.file, f"{folder}/{name}") for name in names]
+    folder = safe.parent(dataset)
+    found = [safe.child(folder, name) for name in names]
     return [node for node in found if isinstance(node, h5py.Dataset)]
