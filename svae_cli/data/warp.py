@@ -264,10 +264,10 @@ def _voting(
 ) -> tuple[Bool[np.ndarray, " row"], Float[np.ndarray, "chosen lag"]]:
     """Which rows have neither gaps nor far-out values, and these; without the lags where such rows are few."""
     windows = np.where((windows < low) | (windows > high), np.nan, windows)
-    chosen = np.isfinite(windows).all(axis=1)
+    chosen = np.all(np.isfinite(windows), axis=1)
     if chosen.sum() < _FEW:
         windows = windows[:, -1:]
-        chosen = np.isfinite(windows).all(axis=1)
+        chosen = np.all(np.isfinite(windows), axis=1)
     return chosen, windows[chosen]
 
 
