@@ -123,6 +123,19 @@ def test_short_ragged_series_take_few_shapes_and_series_alike_their_own():
     assert answers._padded_length(9, alike=True) == 9
 
 
+def test_a_series_that_has_grown_finds_what_was_compiled_for_it_before(fitted, monkeypatch):
+    shapes, asked = [], answers._ask
+    monkeypatch.setattr(
+        answers, "_ask", lambda model, series, *rest: shapes.append(series[0].shape) or asked(model, series, *rest)
+    )
+    for steps in (40, 47, 50):
+        list(forecast(fitted, series(steps), horizon=4))
+    assert set(shapes) == {(1, 64, 2)}
+    shapes.clear()
+    list(forecast(fitted, series(*[40] * 20), horizon=4))
+    assert shapes == [(20, 44, 2)]
+
+
 def test_forecast_is_the_dense_conditional_of_the_future(fitted):
     data = series(9)
     (found,) = forecast(fitted, data, horizon=4)

@@ -23,7 +23,8 @@ from svae_cli.traced import kept
 
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
-_SHORTEST, _SHORT = 32, 256  # steps
+_SHORTEST, _SHORT, _LONG = 32, 256, 4096  # steps
+_FEW = 16  # series: they may come again, a few steps longer, and find what was compiled for them
 
 
 def answers(
@@ -47,7 +48,8 @@ def answers(
         seed: of the samples.
         batch_size: series at once; None chooses by length.
     """
-    padded = [_padded_length(n, alike=len(set(totals)) == 1) for n in totals]
+    alike = len(set(totals)) == 1 and (len(totals) > _FEW or totals[0] > _LONG)
+    padded = [_padded_length(n, alike=alike) for n in totals]
     piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
     steps = _steps_at_once(fitted.model)
     most = min(64, max(1, _NUMBERS_AT_ONCE // numbers_kept(fitted.model))) if ask.check else 64
@@ -108,6 +110,10 @@ def _padded_length(length: int, *, alike: bool) -> int:
     """At most a quarter longer, and only four lengths an octave, so that ragged series compile few shapes.
 
     Short ones take less time to be answered than a shape takes to be compiled: there are 32, 64, 128 and 256 of these.
+
+    Args:
+        length: of a series.
+        alike: many series are as long, or a long one: its length is worth a shape.
     """
     if alike:
         return length
