@@ -11,6 +11,8 @@ from svae_cli.data.series import SeriesSet
 _LONGEST = 16384  # steps of a stretch that the spectrum is taken of
 _STRETCHES = 32
 _PEAK = 15.0  # times the local median
+_SHORT, _SHORTEST = 500, 3  # steps of a record that may be too short for its spectrum; of a period of it
+_STRONG = 20.0  # gain of the criterion that counts as a season; noise and random walks reach 17 in 800
 _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
@@ -27,7 +29,9 @@ def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: in
     """Up to ``limit`` periods, in steps, the strongest first; none if nothing stands out.
 
     The power spectrum, averaged over series and channels, is divided by its running median in log frequency; a peak
-    more than 15 times above is a period. A peak that is a neighbour of a stronger one is not counted twice.
+    more than 15 times above is a period. A peak that is a neighbour of a stronger one is not counted twice. In the
+    spectrum of a few cycles no peak stands out: there the means of changes by phase tell, if they tell enough
+    (``_by_phase``).
 
     Args:
         data: the series; gaps count as the channel's mean.
@@ -43,7 +47,10 @@ def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: in
     frequency = np.fft.rfftfreq(length)[1:]
     whitened = power / _running_median(power)
     allowed = (1 / frequency <= longest) & (1 / frequency >= 2.5) & (frequency * length >= 3)
-    return _peaks(np.where(allowed, whitened, 0.0), frequency, limit)
+    found = _peaks(np.where(allowed, whitened, 0.0), frequency, limit)
+    if found or length > _SHORT:
+        return found
+    return _by_phase([scaler.to_model(data.read(i).astype(np.float64)) for i in usable], min(longest, length / 3))
 
 
 class Repetition(NamedTuple):
@@ -212,6 +219,34 @@ def _power(values: np.ndarray, scaler: Scaler) -> Float[np.ndarray, " frequency"
     filled = np.nan_to_num(scaler.to_model(values.astype(np.float64)))
     tapered = (filled - filled.mean(axis=0)) * np.hanning(len(filled))[:, None]
     return (np.abs(np.fft.rfft(tapered, axis=0)[1:]) ** 2).sum(axis=1) + 1e-12
+
+
+def _by_phase(series: list[Float[np.ndarray, "time channel"]], longest: float) -> tuple[float, ...]:
+    """The period whose phases explain most of the changes from step to step, as Enright's periodogram does; or none.
+
+    By the Bayesian information criterion: each phase of each series has a mean of its own. Changes, as those of a
+    random walk are independent of each other.
+    """
+    changes = [np.diff(values, axis=0) for values in series]
+    count = float(np.mean([np.sum([(~np.isnan(c[:, d])).sum() for c in changes]) for d in range(changes[0].shape[1])]))
+    gains = {}
+    for period in range(_SHORTEST, int(longest) + 1):
+        left, total = np.sum([_left_by_phase(c, period) for c in changes], axis=0)
+        if left > 0:
+            gains[period] = count * np.log(total / left) - len(series) * (period - 1) * np.log(max(count, 2.0))
+    best = max(gains, key=gains.__getitem__, default=0)
+    return (float(best),) if best and gains[best] > _STRONG else ()
+
+
+def _left_by_phase(changes: Float[np.ndarray, "time channel"], period: int) -> tuple[float, float]:
+    """Sums of squares of what means by phase leave of each channel's changes, and of what one mean does."""
+    padded = np.full((-(-len(changes) // period) * period, changes.shape[1]), np.nan)
+    padded[: len(changes)] = changes
+    cycles = padded.reshape(-1, period, changes.shape[1])
+    known = ~np.isnan(cycles)
+    means = np.nansum(cycles, axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean = np.nansum(changes, axis=0) / np.maximum(known.sum(axis=(0, 1)), 1)
+    return float(np.nansum((cycles - means) ** 2)), float(np.nansum((changes - mean) ** 2))
 
 
 def _running_median(power: np.ndarray) -> np.ndarray:

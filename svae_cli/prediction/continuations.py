@@ -10,27 +10,25 @@ from svae_cli.prediction.own_season import OwnSeason
 
 _CYCLES = 3  # seasons in the mean of the last ones
 _DOUBT = 4.0  # times what a random walk shows by chance, to the square, is taken off a drift's
+_INDEPENDENT = 2  # changes, for their variance to say anything
 
 
 class Continuations(NamedTuple):
     """Ways to go on from an origin: the last value, the last season, the mean of the last three seasons, a regression.
 
-    The last value drifts on as the record has drifted, if no random walk would have (``drift``).
+    They drift on as the record has drifted, if no random walk would have (``drift``).
 
     Attributes:
-        table: forecasts by the step's phase in the model's season; with no season the last value is the only way, of
-            one phase.
+        table: forecasts of the model's first season ahead; with no season the last value is the only way, of one step.
         known: channels of which any value was seen.
         regressed: what the regression on last values says of the steps ahead; no steps without one.
-        drift: of the last value, a step.
-        age: steps from the last value to the origin.
+        drift: a step.
     """
 
     table: Float[Array, "way phase channel"]
     known: Bool[Array, " channel"]
     regressed: Float[Array, "ahead channel"]
     drift: Float[Array, " channel"]
-    age: Int[Array, " channel"]
 
     @classmethod
     def of(
@@ -51,21 +49,23 @@ class Continuations(NamedTuple):
             regressed: see above; None for no steps.
         """
         step = jnp.arange(len(values))[:, None]
-        latest = jnp.max(jnp.where(observed & (step < origin), step, -1), axis=0)
+        seen = observed & (step < origin)
+        latest = jnp.max(jnp.where(seen, step, -1), axis=0)
         last = jnp.take_along_axis(values, jnp.maximum(latest, 0)[None], axis=0)
-        phases = season.period or 1
+        first = jnp.arange(season.period or 1)[:, None]
+        slope = season.choose(lambda period: drift(values, seen, period or 1))
+        drifting = last + slope * (first + origin - latest)
 
         def repeated(period: int | None) -> Float[Array, "way phase channel"]:
             if period is None:
-                return last[None]
-            count, newest, mean = _last_cycles(values, observed, origin, period)
-            ways = [jnp.broadcast_to(last, mean.shape), *(jnp.where(count > 0, way, last) for way in (newest, mean))]
-            return jnp.stack(ways)[:, jnp.arange(phases) % period]
+                return drifting[None]
+            count, *cycles = _last_cycles(values, seen, origin, period, slope)
+            phase = first[:, 0] % period
+            again = [jnp.where(count > 0, way, 0.0)[phase] + slope * (first - phase[:, None]) for way in cycles]
+            return jnp.stack([drifting, *(jnp.where((count > 0)[phase], way, drifting) for way in again)])
 
         nothing = jnp.zeros((0, values.shape[1]), values.dtype)
-        drifting = drift(values, observed & (step < origin))
-        ahead = nothing if regressed is None else regressed
-        return cls(season.choose(repeated), latest >= 0, ahead, drifting, origin - latest)
+        return cls(season.choose(repeated), latest >= 0, nothing if regressed is None else regressed, slope)
 
     @property
     def period(self) -> int:
@@ -81,9 +81,8 @@ class Continuations(NamedTuple):
             mean: the forecast.
             ahead: steps from the origin, 0 for the first.
         """
-        said = self.table[:, ahead % self.period]
-        said = said.at[0].add(self.drift * jnp.maximum(ahead[:, None] + self.age, 0))
-        return jnp.where(self.known, said - mean, 0.0)
+        later = jnp.maximum(ahead - ahead % self.period, 0)[:, None]
+        return jnp.where(self.known, self.table[:, ahead % self.period] + self.drift * later - mean, 0.0)
 
     def added(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
@@ -105,36 +104,55 @@ class Continuations(NamedTuple):
 
 
 def _last_cycles(
-    values: Float[Array, "time channel"], observed: Bool[Array, "time channel"], origin: Int[Array, ""], period: int
+    values: Float[Array, "time channel"],
+    seen: Bool[Array, "time channel"],
+    origin: Int[Array, ""],
+    period: int,
+    slope: Float[Array, " channel"],
 ) -> tuple[Int[Array, "phase channel"], Float[Array, "phase channel"], Float[Array, "phase channel"]]:
-    """Of the last three seasons before an origin, by phase: how many values are known, the newest, their mean."""
-    at = origin - period * jnp.arange(1, _CYCLES + 1)[:, None] + jnp.arange(period)[None]
+    """Of the last three seasons before an origin, by phase: how many values are known, the newest, their mean.
+
+    Values drift to the first season ahead.
+    """
+    ago = period * jnp.arange(1, _CYCLES + 1)
+    at = origin - ago[:, None] + jnp.arange(period)[None]
     inside = jnp.clip(at, 0, len(values) - 1)
-    known, cycles = observed[inside] & (at >= 0)[..., None], values[inside]
+    known, cycles = seen[inside] & (at >= 0)[..., None], values[inside] + slope * ago[:, None, None]
     count = jnp.sum(known, axis=0)
     mean = jnp.sum(jnp.where(known, cycles, 0.0), axis=0) / jnp.maximum(count, 1)
     return count, jnp.take_along_axis(cycles, jnp.argmax(known, axis=0)[None], axis=0)[0], mean
 
 
-def drift(values: Float[Array, "time channel"], seen: Bool[Array, "time channel"]) -> Float[Array, " channel"]:
-    """Mean change a step from the first value to the last, as far as it is beyond doubt.
+def drift(
+    values: Float[Array, "time channel"], seen: Bool[Array, "time channel"], lag: int
+) -> Float[Array, " channel"]:
+    """Mean change a step, as far as it is beyond doubt: over a season, or from each value to the next one known.
 
-    A random walk drifts by chance: its whole change, squared, is about the sum of the squares of what its changes
-    differ from their mean. Four times that, two standard errors, relative to the square of the whole change, is taken
-    off the drift.
+    A random walk drifts by chance: the mean of so many independent changes has, squared, their variance over their
+    number. Four times that, two standard errors, relative to the square of the mean, is taken off the drift. Of
+    changes over a season that overlap, as many are independent as there are seasons between first and last.
 
     Args:
         values: finite everywhere.
         seen: which of them count.
+        lag: steps of a season; 1 without.
     """
-    step = jnp.arange(len(values))[:, None]
-    latest = jax.lax.cummax(jnp.where(seen, step, -1))
-    before = jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
-    both = seen & (before >= 0)
-    change = jnp.where(both, values - jnp.take_along_axis(values, jnp.maximum(before, 0), axis=0), 0.0)
-    gap, count = jnp.where(both, step - before, 0), jnp.sum(both, axis=0)
-    whole, span = jnp.sum(change, axis=0), jnp.sum(gap, axis=0)
-    mean = whole / jnp.maximum(span, 1)
-    chance = jnp.sum((change - gap * mean) ** 2, axis=0) * count / jnp.maximum(count - 1, 1)
-    surely = jnp.clip(1 - _DOUBT * chance / jnp.where(whole == 0, 1.0, whole**2), 0.0, 1.0)
-    return jnp.where(count > 1, surely * mean, 0.0)
+    if lag >= len(values):
+        return jnp.zeros(values.shape[1], values.dtype)
+    if lag > 1:
+        both, gap = seen[lag:] & seen[:-lag], jnp.full(1, lag)
+        change = jnp.where(both, values[lag:] - values[:-lag], 0.0)
+    else:
+        step = jnp.arange(len(values))[:, None]
+        latest = jax.lax.cummax(jnp.where(seen, step, -1))
+        before = jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
+        both, gap = seen & (before >= 0), step - before
+        change = jnp.where(both, values - jnp.take_along_axis(values, jnp.maximum(before, 0), axis=0), 0.0)
+    gap, count = jnp.where(both, gap, 0), jnp.sum(both, axis=0)
+    mean = jnp.sum(change, axis=0) / jnp.maximum(jnp.sum(gap, axis=0), 1)
+    independent = count / lag
+    variance = jnp.sum((change - gap * mean) ** 2, axis=0) / jnp.maximum(count, 1)
+    chance = variance / jnp.maximum(independent - 1, 1.0)
+    square = (jnp.sum(change, axis=0) / jnp.maximum(count, 1)) ** 2
+    surely = jnp.clip(1 - _DOUBT * chance / jnp.where(square == 0, 1.0, square), 0.0, 1.0)
+    return jnp.where(independent > _INDEPENDENT, surely * mean, 0.0)

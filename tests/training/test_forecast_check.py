@@ -37,20 +37,30 @@ def fitted(shared: Path) -> FittedModel:
     return wave_model(shared)
 
 
+def _drift(values: np.ndarray, period: int | None) -> float:
+    """Of one channel a step, less two standard errors of what a random walk shows by chance, in squares."""
+    if period is None:
+        at = np.flatnonzero(~np.isnan(values))
+        changes, gaps, independent = np.diff(values[at]), np.diff(at), len(at) - 1
+    else:
+        changes = [values[t] - values[t - period] for t in range(period, len(values))]
+        changes = np.array([c for c in changes if not np.isnan(c)])
+        gaps, independent = np.full(len(changes), period), len(changes) / period
+    slope = changes.sum() / gaps.sum()
+    error = np.mean((changes - slope * gaps) ** 2) / (independent - 1)
+    return slope * max(1 - 4 * error / np.mean(changes) ** 2, 0)
+
+
 def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
-    """(way, step, channel) of the drifting last value, the last season and the mean of the last three."""
+    """(way, step, channel) of the last value, the last season and the mean of the last three, all drifting."""
     found = np.zeros((1 if period is None else 3, steps, values.shape[1]))
     for channel, step in itertools.product(range(values.shape[1]), range(steps)):
-        at = np.flatnonzero(~np.isnan(values[:, channel]))
-        known = values[at, channel]
-        found[:, step, channel] = known[-1]
-        mean_change = (known[-1] - known[0]) / (at[-1] - at[0])
-        chance = np.sum((np.diff(known) - mean_change * np.diff(at)) ** 2) * (len(at) - 1) / (len(at) - 2)
-        surely = max(1 - 4 * chance / (known[-1] - known[0]) ** 2, 0)
-        found[0, step, channel] += surely * mean_change * (len(values) + step - at[-1])
+        own = values[:, channel]
+        at, slope = np.flatnonzero(~np.isnan(own)), _drift(own, period)
+        found[:, step, channel] = own[at[-1]] + slope * (len(own) + step - at[-1])
         if period is not None:
-            at = [len(values) + step % period - cycle * period for cycle in (1, 2, 3)]
-            cycles = [values[t, channel] for t in at if t >= 0 and not np.isnan(values[t, channel])]
+            ago = [(cycle + step // period) * period for cycle in (1, 2, 3)]
+            cycles = [own[t] + slope * a for a in ago if (t := len(own) + step - a) >= 0 and not np.isnan(own[t])]
             if cycles:
                 found[1:, step, channel] = cycles[0], np.mean(cycles)
     return found
@@ -329,10 +339,10 @@ def test_the_last_value_drifts_on_where_no_random_walk_would_have():
     walks, trends = changes.cumsum(axis=0), (0.1 * changes + 0.3).cumsum(axis=0)
     trends += 1e3  # a level says nothing of a slope
     seen = rng.random((400, 60)) < 0.7
-    assert np.mean(np.asarray(drift(jnp.asarray(walks), jnp.asarray(seen))) == 0) > 0.85
-    np.testing.assert_allclose(drift(jnp.asarray(trends), jnp.asarray(seen)), 0.3, rtol=0.15)
+    assert np.mean(np.asarray(drift(jnp.asarray(walks), jnp.asarray(seen), 1)) == 0) > 0.85
+    np.testing.assert_allclose(drift(jnp.asarray(trends), jnp.asarray(seen), 1), 0.3, rtol=0.15)
     for nothing in (np.zeros((400, 60), bool), np.arange(400)[:, None] == np.full(60, 7)):
-        np.testing.assert_array_equal(drift(jnp.asarray(trends), jnp.asarray(nothing)), 0)
+        np.testing.assert_array_equal(drift(jnp.asarray(trends), jnp.asarray(nothing), 1), 0)
 
 
 def test_a_drift_goes_on_from_the_last_value_however_long_ago_that_was():
@@ -340,3 +350,17 @@ def test_a_drift_goes_on_from_the_last_value_however_long_ago_that_was():
     observed = jnp.arange(60)[:, None] < 40
     ways = Continuations.of(line, observed, jnp.asarray(50), OwnSeason(None))
     np.testing.assert_allclose(ways.beyond(jnp.zeros((10, 1)), jnp.arange(10))[0], line[50:], rtol=1e-5)
+
+
+def test_seasons_go_on_from_a_level_that_has_drifted():
+    """Years that grow: each month of the last year, and of the last three, is moved to the years ahead."""
+    season = np.array([0.0, 3.0, -2.0, 5.0, 1.0])
+    record = jnp.asarray(0.4 * np.arange(60.0) + np.tile(season, 12))[:, None]
+    observed = (jnp.arange(60) % 11 != 3)[:, None]
+    ways = Continuations.of(record, observed, jnp.asarray(40), OwnSeason(5))
+    ahead = ways.beyond(jnp.zeros((20, 1)), jnp.arange(20))
+    np.testing.assert_allclose(ahead[1:], np.broadcast_to(record[40:], (2, 20, 1)), rtol=1e-5)
+    walk = jnp.asarray(np.random.default_rng(1).normal(size=(60, 40)).cumsum(axis=0))
+    slopes = np.asarray(drift(walk, jnp.ones((60, 40), bool), 5))
+    assert np.mean(slopes == 0) > 0.7
+    np.testing.assert_array_equal(drift(walk, jnp.ones((60, 40), bool), 30), 0)  # too few seasons to tell
