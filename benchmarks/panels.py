@@ -116,14 +116,15 @@ def simple(past: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
 
 def smoothed(past: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
     """The Theta method and exponential smoothing; the last value where there is too little to fit them to."""
-    models = importlib.import_module("statsmodels.tsa.api")
+    theta_model = importlib.import_module("statsmodels.tsa.forecasting.theta").ThetaModel
+    ets_model = importlib.import_module("statsmodels.tsa.exponential_smoothing.ets").ETSModel
     filled = pd.DataFrame(past).interpolate(limit_direction="both").to_numpy()
     found = {method: np.repeat(filled[-1:], horizon, axis=0) for method in ("Theta", "ETS")}
     for channel, values in enumerate(filled.T):
         if len(values) >= _FEWEST and np.ptp(values) > 0:
-            theta = models.ThetaModel(values, period=1, deseasonalize=False, use_test=False).fit(disp=False)
+            theta = theta_model(values, period=1, deseasonalize=False, use_test=False).fit(disp=False)
             found["Theta"][:, channel] = theta.forecast(horizon)
-            found["ETS"][:, channel] = ets(models.ETSModel, values).forecast(horizon)
+            found["ETS"][:, channel] = ets(ets_model, values).forecast(horizon)
     return found
 
 
@@ -144,7 +145,9 @@ def ets(kind: Any, values: np.ndarray) -> Any:
 def scaled(past: np.ndarray, future: np.ndarray, forecasts: np.ndarray) -> np.ndarray:
     """Mean absolute scaled error of each channel; NaN where nothing was known or nothing ever changed."""
     step = np.nanmean(np.abs(np.diff(past, axis=0)), axis=0)
-    return np.nanmean(np.abs(future - forecasts), axis=0) / np.where(step > 0, step, np.nan)
+    missed = np.abs(future - forecasts)
+    known = (~np.isnan(missed)).sum(axis=0)
+    return np.nansum(missed, axis=0) / np.where((step > 0) & (known > 0), step * known, np.nan)
 
 
 # ------------------------------------------------------------------------------------------------ panels

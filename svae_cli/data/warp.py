@@ -21,8 +21,8 @@ POWERS = np.round(np.arange(0.0, 2.01, 0.1), 1)
 """Powers that are tried."""
 
 _LEAST_GAIN = 0.02  # nats a value, below which a channel stays as it is
-_LEAST_TOTAL = 10.0  # nats in all: chance gains 2 in 20 channels
-_FEW = 200  # steps with both neighbours before them, below which values are taken without
+_LEAST_TOTAL = 5.0  # nats in all: chance gains 2 in 20 channels
+_FEW = 200  # steps with both neighbours before them, below which values are taken without if these are most
 _LAGS = 2
 _SWEEPS = 2  # each channel is chosen given the others, twice
 _ROWS_A_CHANNEL = 4  # that the other channels need to be looked at
@@ -34,6 +34,7 @@ _LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as
 _SMALLEST = 0.01  # share of values below the one that is the unit of a channel counted from zero
 _ROUNDING = 1e-9  # of the mean
 _ORDERS_APART = 0.5  # nats a value, by which that must be likelier than counting from the mean
+_SHORT, _AS_LIKELY = 300, 2.0  # values that tell families apart no better than by so many nats: zero is natural there
 _NODES = np.polynomial.hermite_e.hermegauss(21)
 
 
@@ -181,7 +182,8 @@ def _smallest_units(
 ) -> Float[np.ndarray, " channel"]:
     """The unit of channels that are counted from zero; 1 for the others.
 
-    Nothing may be below zero, and Box and Cox's family be likelier by far than Yeo and Johnson's from the mean.
+    Nothing may be below zero, and Box and Cox's family be likelier by far than Yeo and Johnson's from the mean; as
+    likely, where few values are all there are.
     """
     windows, unit = _windows(pieces), np.ones(len(zero))
     for d in range(len(zero)):
@@ -195,7 +197,8 @@ def _smallest_units(
             known = np.ones((len(own), 1))
             gain = _log_likelihoods(own, known).max() - _log_likelihoods(own * smallest + zero[d], known).max()
             gain -= np.log(smallest)
-            if gain > _ORDERS_APART and gain * len(own) > _LEAST_TOTAL:
+            likelier = gain > _ORDERS_APART and gain * len(own) > _LEAST_TOTAL
+            if likelier or (len(own) < _SHORT and gain * len(own) > -_AS_LIKELY):
                 unit[d] = smallest
     return unit
 
@@ -262,10 +265,10 @@ def _lessen_skewness(values: Float[np.ndarray, " row"]) -> Bool[np.ndarray, " po
 def _voting(
     windows: Float[np.ndarray, "row lag"], low: float, high: float
 ) -> tuple[Bool[np.ndarray, " row"], Float[np.ndarray, "chosen lag"]]:
-    """Which rows have neither gaps nor far-out values, and these; without the lags where such rows are few."""
+    """Which rows have neither gaps nor far-out values, and these; without the lags if they cost most of few rows."""
     windows = np.where((windows < low) | (windows > high), np.nan, windows)
     chosen = np.all(np.isfinite(windows), axis=1)
-    if chosen.sum() < _FEW:
+    if chosen.sum() < min(_FEW, 0.5 * np.sum(np.isfinite(windows[:, -1]))):
         windows = windows[:, -1:]
         chosen = np.all(np.isfinite(windows), axis=1)
     return chosen, windows[chosen]

@@ -10,7 +10,7 @@ from svae_cli.prediction.own_season import OwnSeason
 
 _CYCLES = 3  # seasons in the mean of the last ones
 _DOUBT = 4.0  # times what a random walk shows by chance, to the square, is taken off a drift's
-_INDEPENDENT = 2  # changes, for their variance to say anything
+_INDEPENDENT = 2  # changes that their variance is measured by, at least
 
 
 class Continuations(NamedTuple):
@@ -155,4 +155,4 @@ def drift(
     chance = variance / jnp.maximum(independent - 1, 1.0)
     square = (jnp.sum(change, axis=0) / jnp.maximum(count, 1)) ** 2
     surely = jnp.clip(1 - _DOUBT * chance / jnp.where(square == 0, 1.0, square), 0.0, 1.0)
-    return jnp.where(independent > _INDEPENDENT, surely * mean, 0.0)
+    return jnp.where(independent >= _INDEPENDENT, surely * mean, 0.0)

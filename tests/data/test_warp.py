@@ -177,3 +177,16 @@ def test_channels_with_a_natural_mean_are_counted_from_it(spoilt):
     data = SeriesSet.from_arrays(series)
     warp = Scaler.measure(data).warped(data).warp
     assert warp is None or (warp.unit == 1).all()
+
+
+def test_few_values_that_multiply_are_counted_from_zero_and_few_that_add_are_not():
+    """Ten years of months: in so few values no family is much likelier, but a level and a season that multiply show."""
+    month, noise = np.arange(120.0), 0.03 * np.random.default_rng(13).normal(size=120).cumsum()
+    movement = 0.009 * month + 0.25 * np.sin(2 * np.pi * month / 12) + noise
+    grown, sums = [SeriesSet.from_arrays([v[:, None]]) for v in (100 * np.exp(movement), 500 + 100 * movement)]
+    warp = Scaler.measure(grown).warped(grown).warp
+    assert warp is not None
+    assert warp.power[0] <= 0.2
+    assert warp.unit[0] != 1
+    straight = Scaler.measure(sums).warped(sums)
+    assert straight.warp is None
