@@ -30,8 +30,8 @@ def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: in
 
     The power spectrum, averaged over series and channels, is divided by its running median in log frequency; a peak
     more than 15 times above is a period. A peak that is a neighbour of a stronger one is not counted twice. In the
-    spectrum of a few cycles no peak stands out: there the means of changes by phase tell, if they tell enough
-    (``_by_phase``).
+    spectrum of a few cycles none stands out, or a part of the season does: of short records what means of changes by
+    phase tell comes first, if they tell enough (``_by_phase``).
 
     Args:
         data: the series; gaps count as the channel's mean.
@@ -48,9 +48,11 @@ def detect_periods(data: SeriesSet, scaler: Scaler, *, longest: float, limit: in
     whitened = power / _running_median(power)
     allowed = (1 / frequency <= longest) & (1 / frequency >= 2.5) & (frequency * length >= 3)
     found = _peaks(np.where(allowed, whitened, 0.0), frequency, limit)
-    if found or length > _SHORT:
+    if length > _SHORT:
         return found
-    return _by_phase([scaler.to_model(data.read(i).astype(np.float64)) for i in usable], min(longest, length / 3))
+    season = _by_phase([scaler.to_model(data.read(i).astype(np.float64)) for i in usable], min(longest, length / 3))
+    others = tuple(p for p in found if all(abs(p - one) > max(0.05 * one, one**2 / length) for one in season))
+    return (season + others)[:limit]
 
 
 class Repetition(NamedTuple):

@@ -8,7 +8,8 @@ opposite: where a smooth movement is merely slower at some angles than at others
 
 That family bends at the mean, on the scale of all values. Where sizes differ by orders of magnitude, as among firms or
 countries, the small ones lie on its straight part. If that is much less likely than Box and Cox's own family, powers of
-what lies above zero, a channel is counted from zero, in units of its smallest values, and then bent.
+what lies above zero, a channel is counted from zero, in units of its smallest values, and then bent; so is one of few
+values, which do not tell.
 """
 
 from collections.abc import Callable
@@ -50,8 +51,8 @@ class Warp:
         high: largest u that is bent, at least 0.
         centre: mean of f(u) where the power was chosen; 0 where it is 1.
         scale: standard deviation of f(u) there; 1 where the power is 1.
-        zero: z that u is counted from; 0 but for channels whose sizes are orders of magnitude apart.
-        unit: of u, in z; 1 but for those.
+        zero: z that u is counted from: what is 0 in the data's units, or 0, the mean.
+        unit: of u, in z; 1 of channels that are counted from the mean.
     """
 
     power: Float[np.ndarray, " channel"]
@@ -210,7 +211,7 @@ def choose_powers(
 
     Args:
         pieces: stretches of consecutive steps.
-        from_zero: channels without values below 0, whose sizes are orders of magnitude apart; None for none.
+        from_zero: channels that are counted from zero; None for none.
     """
     windows = _windows(pieces)
     power = np.ones(windows.shape[1])
@@ -275,7 +276,7 @@ def _voting(
 
 
 def _fences(values: Float[np.ndarray, " row"], *, from_zero: bool) -> tuple[float, float]:
-    """Tukey's outer fences, of the logarithms where sizes are orders of magnitude apart."""
+    """Tukey's outer fences, of the logarithms of what is counted from zero."""
     seen = values[~np.isnan(values)]
     if not len(seen):
         return -np.inf, np.inf

@@ -24,6 +24,7 @@ from svae_cli.traced import kept
 STEPS_AT_ONCE = 1 << 15  # steps (series times length) in a batch, at most; a longer series is answered in pieces
 _NUMBERS_AT_ONCE = 1 << 23  # in the largest array of a batch: 32 MB in float32, of which some twenty are alive at once
 _SHORTEST, _SHORT, _LONG = 32, 256, 4096  # steps
+_MOST_AHEAD = 4096  # series that are looked through for those of one length
 _FEW = 16  # series: they may come again, a few steps longer, and find what was compiled for them
 
 
@@ -48,15 +49,15 @@ def answers(
         seed: of the samples.
         batch_size: series at once; None chooses by length.
     """
-    alike = len(set(totals)) == 1 and (len(totals) > _FEW or totals[0] > _LONG)
+    piecewise = isinstance(fitted.model.recognition, PotentialRecognition)  # and padding is nothing to it
+    alike = len(set(totals)) == 1 and (len(totals) > _FEW or totals[0] > _LONG or not piecewise)
     padded = [_padded_length(n, alike=alike) for n in totals]
-    piecewise = isinstance(fitted.model.recognition, PotentialRecognition)
     steps = _steps_at_once(fitted.model)
     most = min(64, max(1, _NUMBERS_AT_ONCE // numbers_kept(fitted.model))) if ask.check else 64
     sizes = [0 if piecewise and n > steps else batch_size or max(1, min(most, steps // n)) for n in padded]
     done: dict[int, Answer] = {}
     first = 0
-    ahead = _NUMBERS_AT_ONCE // max(1, _numbers_of(data, ask, max(padded, default=1)))
+    ahead = min(_MOST_AHEAD, _NUMBERS_AT_ONCE // _numbers_of(fitted.model, ask, max(padded, default=1)))
     for rows in _batches(padded, sizes, ahead):
         if sizes[rows[0]]:
             size = sizes[rows[0]] if len(data) > sizes[rows[0]] else len(data)
@@ -94,9 +95,11 @@ def _batches(padded: Sequence[int], sizes: Sequence[int], ahead: int) -> Iterato
         yield rows
 
 
-def _numbers_of(data: SeriesSet, ask: Question, steps: int) -> int:
+def _numbers_of(model: SVAE, ask: Question, steps: int) -> int:
     """Numbers in the answer about one series, about."""
-    return steps * data.n_channels * (2 + len(ask.levels) + ask.samples)
+    channels, states = model.decoder.loadings.shape
+    latents = states * (states + 1) if ask.latents else 0
+    return steps * (channels * (2 + len(ask.levels) + ask.samples) + latents)
 
 
 def _steps_at_once(model: SVAE) -> int:

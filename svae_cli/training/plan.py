@@ -245,7 +245,7 @@ def _resolve_transform(
     choices["transform"] = (
         f"power: {len(powers)} of {data.n_channels} channels move more at some levels than at others, "
         f"powers {powers.min():g} to {powers.max():g}"
-        + (f"; {from_zero} counted from zero: sizes are orders of magnitude apart" if from_zero else "")
+        + (f"; {from_zero} counted from zero, as what multiplies is" if from_zero else "")
     )
     return settings.changed(transform="power"), scaler
 

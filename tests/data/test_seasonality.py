@@ -5,7 +5,7 @@ import pytest
 
 from svae_cli.config import Settings
 from svae_cli.data.scaler import Scaler
-from svae_cli.data.seasonality import detect_periods, repetition, shorter_cycle
+from svae_cli.data.seasonality import _by_phase, detect_periods, repetition, shorter_cycle
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
 from svae_cli.training.plan import make_plan
@@ -30,6 +30,30 @@ def test_periods_are_found_and_noise_has_none():
     np.testing.assert_allclose(sorted(found), [7.5, 24], rtol=0.02)
     assert detect_periods(SeriesSet.from_arrays([noise]), Scaler.identity(2), longest=100) == ()
     assert detect_periods(SeriesSet.from_arrays([walk]), Scaler.identity(2), longest=100) == ()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_cycles_show_a_season_by_the_means_of_their_phases(seed):
+    """Five years of months with a level that wanders: in the spectrum nothing stands out, or parts of a year do."""
+    rng, month = np.random.default_rng(seed), np.arange(60)
+    shape = np.zeros(12)
+    shape[[2, 6, 7]] = 4.0, -2.0, 3.0
+    record = (shape[month % 12] + 0.4 * rng.normal(size=60).cumsum())[:, None]
+    gappy = np.where(rng.random((60, 1)) < 0.1, np.nan, record)
+    for values in (record, gappy):
+        data = SeriesSet.from_arrays([values])
+        first, *others = detect_periods(data, Scaler.measure(data), longest=15)
+        assert first == 12
+        assert all(abs(period - 12) > 2 for period in others)
+
+
+def test_the_phases_of_short_walks_and_noise_are_no_season():
+    rng, found = np.random.default_rng(1), []
+    for steps in range(20, 300, 4):
+        changes = rng.normal(size=(steps, 1))
+        for values in (changes, changes.cumsum(axis=0)):
+            found += _by_phase([values], steps / 4)
+    assert not found
 
 
 def found_in(data: SeriesSet, periods: tuple[float, ...], longest: float = 400, usual: float = 100):
