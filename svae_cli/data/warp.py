@@ -32,7 +32,7 @@ _FENCE = 3.0  # interquartile ranges beyond a quartile where Tukey's far-out val
 _CODES = 1e-3  # share of far-out values on one side that are no accident
 _SKEWED = 0.1  # skewness beyond which only powers that lessen it are tried
 _LEAST_NOISE = 1e-6  # of the variance: what is predicted better than that is as good as known
-_SMALLEST = 0.01  # share of values below the one that is the unit of a channel counted from zero
+_SMALLEST, _UNIT = 0.01, 0.1  # share of values below one of the smallest; of it, the unit of what is counted from zero
 _ROUNDING = 1e-9  # of the mean
 _ORDERS_APART = 0.5  # nats a value, by which that must be likelier than counting from the mean
 _SHORT, _AS_LIKELY = 300, 2.0  # values that tell families apart no better than by so many nats: zero is natural there
@@ -43,7 +43,8 @@ _NODES = np.polynomial.hermite_e.hermegauss(21)
 class Warp:
     """From standardised values z to (f(u) - centre) / scale, u = (z - zero) / unit, f Yeo and Johnson's transform.
 
-    Beyond ``low`` and ``high`` f goes on as a straight line, so that a far future is not raised to a power.
+    Beyond ``low`` and ``high`` f goes on as a straight line, so that a far future is not raised to a power. Below zero
+    a channel that is counted from zero has -f(-u), so that one odd value is not the end of the world.
 
     Attributes:
         power: of each channel; 1 leaves a channel as it is.
@@ -112,16 +113,21 @@ class Warp:
 
     def _bend(self, z: np.ndarray, bent: np.ndarray) -> np.ndarray:
         power, u = self.power[bent], (z - self.zero[bent]) / self.unit[bent]
+        sign = np.where((self.unit[bent] != 1) & (u < 0), -1.0, 1.0)
+        u = sign * u
         inside = np.clip(u, self.low[bent], self.high[bent])
         straight = yeo_johnson(inside, power) + _slope(inside, power) * (u - inside)
-        return (straight - self.centre[bent]) / self.scale[bent]
+        return (sign * straight - self.centre[bent]) / self.scale[bent]
 
     def _straighten(self, x: np.ndarray, bent: np.ndarray) -> np.ndarray:
         power, low, high = self.power[bent], self.low[bent], self.high[bent]
         f = x * self.scale[bent] + self.centre[bent]
+        sign = np.where((self.unit[bent] != 1) & (f < 0), -1.0, 1.0)
+        f = sign * f
         inside = np.clip(f, yeo_johnson(low, power), yeo_johnson(high, power))
         u = yeo_johnson_inverse(inside, power)
-        return self.zero[bent] + self.unit[bent] * (u + (f - inside) / _slope(np.clip(u, low, high), power))
+        u = u + (f - inside) / _slope(np.clip(u, low, high), power)
+        return self.zero[bent] + self.unit[bent] * sign * u
 
 
 def yeo_johnson(z: Float[np.ndarray, "*n"], power: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -160,13 +166,14 @@ def choose_warp(
         zero: what is 0 in the data's units; None if nothing is.
     """
     unit = np.ones(pieces[0].shape[1]) if zero is None else _smallest_units(pieces, zero)
-    from_zero = unit != 1
-    start = np.where(from_zero, zero, 0.0) if zero is not None else np.zeros(len(unit))
-    pieces = [(piece - start) / unit for piece in pieces]
-    power = choose_powers(pieces, from_zero)
-    bent = power != 1
+    power, start = _powers_in(unit, pieces, zero)
+    if ((power == 1) & (unit != 1)).any():  # zero is no help there after all
+        unit = np.where(power == 1, 1.0, unit)
+        power, start = _powers_in(unit, pieces, zero)
+    bent, from_zero = power != 1, unit != 1
     if not bent.any():
         return None
+    pieces = [(piece - start) / unit for piece in pieces]
     joined = np.concatenate(pieces)[:, bent]
     least, most = np.nanmin(joined, axis=0), np.nanmax(joined, axis=0)
     changed = yeo_johnson(joined, power[bent])
@@ -176,6 +183,17 @@ def choose_warp(
     low[from_zero] = 0.0
     centre[bent], scale[bent] = np.nanmean(changed, axis=0), np.nanstd(changed, axis=0)
     return Warp(power, low, high, centre, scale, np.where(bent, start, 0.0), np.where(bent, unit, 1.0))
+
+
+def _powers_in(
+    unit: Float[np.ndarray, " channel"],
+    pieces: list[Float[np.ndarray, "time channel"]],
+    zero: Float[np.ndarray, " channel"] | None,
+) -> tuple[Float[np.ndarray, " channel"], Float[np.ndarray, " channel"]]:
+    """The powers of channels in their units, and what they are counted from."""
+    from_zero = unit != 1
+    start = np.zeros(len(unit)) if zero is None else np.where(from_zero, zero, 0.0)
+    return choose_powers([(piece - start) / unit for piece in pieces], from_zero), start
 
 
 def _smallest_units(
@@ -193,6 +211,7 @@ def _smallest_units(
         smallest = float(np.quantile(now, _SMALLEST)) if len(now) else 0.0
         if smallest <= _ROUNDING * abs(zero[d]) or now.min() < -_ROUNDING * abs(zero[d]):
             continue
+        smallest *= _UNIT  # so that nearly all values lie where the family is Box and Cox's
         own = _voting(own / smallest, *_fences(own[:, -1] / smallest, from_zero=True))[1]
         if len(own) > _LAGS + 1 and np.ptp(own[:, -1]) > 0:
             known = np.ones((len(own), 1))
@@ -216,6 +235,7 @@ def choose_powers(
     windows = _windows(pieces)
     power = np.ones(windows.shape[1])
     from_zero = np.zeros(len(power), bool) if from_zero is None else from_zero
+    power[from_zero] = 0.0  # to begin with: as they are, their largest values would drown all else
     for _ in range(_SWEEPS):
         now = np.nan_to_num(yeo_johnson(windows[:, :, -1], power[None, :]))
         for d in range(len(power)):

@@ -141,7 +141,10 @@ def _chosen(plan: Plan) -> dict[str, Any]:
 def _powers(plan: Plan) -> list[float]:
     """Of the channels' transform, or nothing: chosen from the data, but in steps, so that rounding may move one."""
     warp = plan.start_scaler.warp
-    return [] if warp is None else warp.power.tolist()
+    if warp is None:
+        return []
+    units = warp.unit[warp.unit != 1]  # and with these what they are counted from
+    return warp.power.tolist() + [float(f"{unit:.3g}") for unit in units]
 
 
 def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:

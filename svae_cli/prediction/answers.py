@@ -54,10 +54,14 @@ def answers(
     padded = [_padded_length(n, alike=alike) for n in totals]
     steps = _steps_at_once(fitted.model)
     most = min(64, max(1, _NUMBERS_AT_ONCE // numbers_kept(fitted.model))) if ask.check else 64
-    sizes = [0 if piecewise and n > steps else batch_size or max(1, min(most, steps // n)) for n in padded]
+    sizes = [
+        0 if piecewise and total > steps else batch_size or max(1, min(most, steps // n))
+        for total, n in zip(totals, padded, strict=True)
+    ]
     done: dict[int, Answer] = {}
     first = 0
-    ahead = min(_MOST_AHEAD, _NUMBERS_AT_ONCE // _numbers_of(fitted.model, ask, max(padded, default=1)))
+    longest = max((n for n, size in zip(padded, sizes, strict=True) if size), default=1)
+    ahead = min(_MOST_AHEAD, _NUMBERS_AT_ONCE // _numbers_of(fitted.model, ask, longest))
     for rows in _batches(padded, sizes, ahead):
         if sizes[rows[0]]:
             size = sizes[rows[0]] if len(data) > sizes[rows[0]] else len(data)

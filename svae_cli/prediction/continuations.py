@@ -16,7 +16,7 @@ _INDEPENDENT = 2  # changes that their variance is measured by, at least
 class Continuations(NamedTuple):
     """Ways to go on from an origin: the last value, the last season, the mean of the last three seasons, a regression.
 
-    They drift on as the record has drifted, if no random walk would have (``drift``).
+    They drift on as the record has drifted, if most random walks would not have (``drift``).
 
     Attributes:
         table: forecasts of the model's first season ahead; with no season the last value is the only way, of one step.

@@ -47,13 +47,20 @@ def test_few_cycles_show_a_season_by_the_means_of_their_phases(seed):
         assert all(abs(period - 12) > 2 for period in others)
 
 
-def test_the_phases_of_short_walks_and_noise_are_no_season():
+@pytest.mark.parametrize("missing", [0.0, 0.3, 0.6, 0.8])
+def test_the_phases_of_short_walks_and_noise_are_no_season(missing):
     rng, found = np.random.default_rng(1), []
     for steps in range(20, 300, 4):
         changes = rng.normal(size=(steps, 1))
         for values in (changes, changes.cumsum(axis=0)):
-            found += _by_phase([values], steps / 4)
-    assert not found
+            found += _by_phase([np.where(rng.random((steps, 1)) < missing, np.nan, values)], steps / 3)
+    assert len(found) <= 1
+
+
+def test_what_repeats_itself_exactly_has_its_shortest_period():
+    shape = np.array([1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0])
+    assert _by_phase([np.tile(shape, 8)[:, None]], 30) == (12.0,)
+    assert _by_phase([np.zeros((60, 1))], 15) == ()
 
 
 def found_in(data: SeriesSet, periods: tuple[float, ...], longest: float = 400, usual: float = 100):

@@ -147,23 +147,54 @@ def test_sizes_that_are_orders_of_magnitude_apart_are_counted_from_zero():
     assert scaler.warp.power[0] <= 0.2
     assert scaler.warp.problem(1) == ""
     np.testing.assert_allclose(scaler.to_data(np.zeros(1)) > 0, True)
-    small, large = ([data.read(i)] for i in (int(np.argmin([data.read(i)[0] for i in range(60)])), 0))
+    first = [float(data.read(i)[0, 0]) for i in range(60)]
+    small, large = ([data.read(int(at(first)))] for at in (np.argmin, np.argmax))
     moved = [np.diff(scaler.to_model(np.concatenate(part).astype(np.float64)), axis=0).std() for part in (small, large)]
     assert 0.4 < moved[0] / moved[1] < 2.5  # as likely for the small ones as for others
     every = np.concatenate([data.read(i) for i in range(60)]).astype(np.float64)
     np.testing.assert_allclose(scaler.to_data(scaler.to_model(every)), every, rtol=1e-6)
 
 
-def test_what_is_counted_from_zero_is_a_straight_line_below_it_and_far_above_what_was_seen():
+def test_what_is_counted_from_zero_is_mirrored_below_it_and_a_straight_line_far_above():
     data = SeriesSet.from_arrays(_firms(60, 25, 6.0, 11))
     scaler = Scaler.measure(data).warped(data)
     most = max(float(data.read(i).max()) for i in range(60))
-    for start in (-1e3, 3 * most):
-        line = scaler.to_model(start + abs(start) * np.array([[0.0], [0.1], [0.2]]))
-        np.testing.assert_allclose(np.diff(line, 2, axis=0), 0, atol=1e-6 * np.abs(np.diff(line, axis=0)).max())
-        np.testing.assert_allclose(
-            scaler.to_data(line), start + abs(start) * np.array([[0.0], [0.1], [0.2]]), rtol=1e-6
-        )
+    far = 3 * most * np.array([[1.0], [1.1], [1.2]])
+    line = scaler.to_model(far)
+    np.testing.assert_allclose(np.diff(line, 2, axis=0), 0, atol=1e-6 * np.abs(np.diff(line, axis=0)).max())
+    values = np.geomspace(1e-3, most, 20)[:, None]
+    above, below = scaler.to_model(values), scaler.to_model(-values)
+    np.testing.assert_allclose(above + below, 2 * scaler.to_model(np.zeros((20, 1))), atol=1e-6)
+    assert np.abs(below).max() < 20  # a wrong sign is no catastrophe
+    for there, back in ((far, line), (values, above), (-values, below)):
+        np.testing.assert_allclose(scaler.to_data(back), there, rtol=1e-6)
+
+
+def test_channels_beside_one_that_is_counted_from_zero_keep_their_powers():
+    """A sum and its part have nothing to do with sizes that are decades apart; these must not drown them."""
+    rng, series = np.random.default_rng(14), []
+    for size in 10 ** rng.uniform(0, 6, 100):
+        walk = rng.normal(size=(20, 2)).cumsum(axis=0)
+        deaths = np.exp(3 + 0.8 * rng.normal() + 0.1 * walk[:, 0])
+        years = 80 - 0.2 * deaths + 0.3 * rng.normal(size=20)
+        series.append(np.stack([deaths, years, size * np.exp(0.1 * walk[:, 1])], axis=1))
+    both, without = (
+        Scaler.measure(data).warped(data).warp
+        for data in (SeriesSet.from_arrays(series), SeriesSet.from_arrays([s[:, :2] for s in series]))
+    )
+    assert without is None
+    assert both is not None
+    assert both.power.tolist() == [1, 1, 0]
+
+
+def test_a_channel_that_zero_is_no_help_to_is_counted_from_its_mean_again():
+    values = 100 * np.exp(0.5 * np.random.default_rng(15).normal(size=(150, 1)))
+    values[70] = 0.0  # far out in logarithms: a code, for all that is known
+    data = SeriesSet.from_arrays([values])
+    warp = Scaler.measure(data).warped(data).warp
+    assert warp is not None
+    assert warp.unit[0] == 1
+    assert warp.power[0] < 1
 
 
 @pytest.mark.parametrize("spoilt", ["negative", "alike", "zeros"])
