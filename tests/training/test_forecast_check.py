@@ -46,6 +46,8 @@ def _drift(values: np.ndarray, period: int | None) -> float:
         changes = [values[t] - values[t - period] for t in range(period, len(values))]
         changes = np.array([c for c in changes if not np.isnan(c)])
         gaps, independent = np.full(len(changes), period), len(changes) / period
+    if independent < 2:
+        return 0.0
     slope = changes.sum() / gaps.sum()
     error = np.mean((changes - slope * gaps) ** 2) / (independent - 1)
     return slope * max(1 - 4 * error / np.mean(changes) ** 2, 0)

@@ -38,15 +38,16 @@ def test_a_channel_has_the_season_after_which_it_changes_less():
     assert (alone.period, alone.within) == (_LONG, None)
 
 
-def test_forecasts_repeat_the_season_of_each_channel():
+def test_forecasts_repeat_the_season_of_each_channel_as_far_as_it_drifts():
     record = _record()
     seen, origin = np.ones(record.shape, bool), len(record)
     ways = Continuations.of(jnp.asarray(record), jnp.asarray(seen), jnp.asarray(origin), _season(record, seen))
     assert ways.table.shape == (3, _LONG, 2)
-    np.testing.assert_allclose(ways.table[0], np.tile(record[-1], (_LONG, 1)), rtol=1e-6)
+    slope = np.array([0.0, 0.5 / _SHORT])
+    np.testing.assert_allclose(ways.table[0], record[-1] + slope * np.arange(1, _LONG + 1)[:, None], rtol=1e-5)
     for phase in range(_LONG):
         at = [[-_LONG * n + phase, -_SHORT * n + phase % _SHORT] for n in (1, 2, 3)]
-        expected = np.array([[record[origin + a, d] for d, a in enumerate(row)] for row in at])
+        expected = np.array([[record[origin + a, d] + slope[d] * (phase - a) for d, a in enumerate(row)] for row in at])
         np.testing.assert_allclose(ways.table[1, phase], expected[0], rtol=1e-6)
         np.testing.assert_allclose(ways.table[2, phase], expected.mean(axis=0), rtol=1e-5)
 
