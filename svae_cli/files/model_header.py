@@ -126,10 +126,8 @@ def _warp(file: h5py.File, width: int, where: str) -> Warp | None:
     if not isinstance(safe.follow(file, _WARP, error=ModelError), h5py.Group):
         return None
     numbers = {"zero": np.zeros(width), "unit": np.ones(width)}  # what files had before there was a choice
-    if all(safe.follow(file, f"{_WARP}/{name}", error=ModelError) is None for name in numbers):
-        names = [field.name for field in fields(Warp) if field.name not in numbers]
-    else:
-        names = [field.name for field in fields(Warp)]
+    older = all(safe.follow(file, f"{_WARP}/{name}", error=ModelError) is None for name in numbers)
+    names = [field.name for field in fields(Warp) if not (older and field.name in numbers)]
     warp = Warp(**numbers | {name: _numbers(file, f"{_WARP}/{name}", where) for name in names})
     problem = warp.problem(width)
     if problem:
