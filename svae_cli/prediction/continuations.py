@@ -1,4 +1,4 @@
-"""The simplest ways to go on from an origin: the last value with a drift beyond doubt, last seasons, a regression."""
+"""Simple ways to go on from an origin: last value and last seasons with a drift beyond doubt, smoothing, regression."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.prediction.own_season import OwnSeason
+from svae_cli.prediction.smoothing import Smoothed, smoothed
 
 _CYCLES = 3  # seasons in the mean of the last ones
 _DOUBT = 4.0  # times what a random walk shows by chance, to the square, is taken off a drift's
@@ -14,20 +15,22 @@ _INDEPENDENT = 2  # changes that their variance is measured by, at least
 
 
 class Continuations(NamedTuple):
-    """Ways to go on from an origin: the last value, the last season, the mean of the last three seasons, a regression.
+    """Ways to go on from an origin: the last value, the last season, the mean of three, smoothing, a regression.
 
     They drift on as the record has drifted, if most random walks would not have (``drift``).
 
     Attributes:
         table: forecasts of the model's first season ahead; with no season the last value is the only way, of one step.
         known: channels of which any value was seen.
+        smooth: what exponential smoothing says of the steps ahead.
         regressed: what the regression on last values says of the steps ahead; no steps without one.
         drift: a step.
     """
 
     table: Float[Array, "way phase channel"]
     known: Bool[Array, " channel"]
-    regressed: Float[Array, "ahead channel"]
+    smooth: Smoothed
+    regressed: Float[Array, "_ channel"]
     drift: Float[Array, " channel"]
 
     @classmethod
@@ -37,7 +40,8 @@ class Continuations(NamedTuple):
         observed: Bool[Array, "time channel"],
         origin: Int[Array, ""],
         season: OwnSeason,
-        regressed: Float[Array, "ahead channel"] | None = None,
+        steps: int,
+        regressed: Float[Array, "_ channel"] | None = None,
     ) -> "Continuations":
         """From what was observed before the origin.
 
@@ -46,6 +50,7 @@ class Continuations(NamedTuple):
             observed: which of them count.
             origin: the first step to be forecast.
             season: of each channel.
+            steps: that are asked for.
             regressed: see above; None for no steps.
         """
         step = jnp.arange(len(values))[:, None]
@@ -65,7 +70,8 @@ class Continuations(NamedTuple):
             return jnp.stack([drifting, *(jnp.where((count > 0)[phase], way, drifting) for way in again)])
 
         nothing = jnp.zeros((0, values.shape[1]), values.dtype)
-        return cls(season.choose(repeated), latest >= 0, nothing if regressed is None else regressed, slope)
+        smooth = season.choose(lambda period: smoothed(values, seen, origin, period or 1, slope, steps))
+        return cls(season.choose(repeated), latest >= 0, smooth, nothing if regressed is None else regressed, slope)
 
     @property
     def period(self) -> int:
@@ -87,7 +93,7 @@ class Continuations(NamedTuple):
     def added(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
     ) -> Float[Array, "say time channel"]:
-        """What each say adds to a forecast: the simple ways far ahead, the regression, the last value close by.
+        """What each say adds to a forecast: the simple ways far ahead, the next two, the last value close by.
 
         Args:
             mean: the forecast.
@@ -95,12 +101,14 @@ class Continuations(NamedTuple):
             unknown: how little the model knows of a step, 0 to 1.
         """
         beyond = self.beyond(mean, ahead)
-        regression = jnp.zeros((0, *mean.shape), mean.dtype)
-        if len(self.regressed):
-            inside = self.known & ((ahead >= 0) & (ahead < len(self.regressed)))[:, None]
-            said = self.regressed[jnp.clip(ahead, 0, len(self.regressed) - 1)]
-            regression = jnp.where(inside, said - mean, 0.0)[None]
-        return jnp.concatenate([beyond * unknown, regression, beyond[:1] * (1 - unknown) ** 2])
+
+        def at_all_steps(said: Array, known: Array) -> Array:
+            inside = known & ((ahead >= 0) & (ahead < len(said)))[:, None]
+            return jnp.where(inside, said[jnp.clip(ahead, 0, len(said) - 1)] - mean, 0.0)[None]
+
+        flat = [at_all_steps(self.smooth.ahead, self.smooth.known)]
+        flat += [at_all_steps(self.regressed, self.known)] if len(self.regressed) else []
+        return jnp.concatenate([beyond * unknown, *flat, beyond[:1] * (1 - unknown) ** 2])
 
 
 def _last_cycles(
@@ -155,4 +163,4 @@ def drift(
     chance = variance / jnp.maximum(independent - 1, 1.0)
     square = (jnp.sum(change, axis=0) / jnp.maximum(count, 1)) ** 2
     surely = jnp.clip(1 - _DOUBT * chance / jnp.where(square == 0, 1.0, square), 0.0, 1.0)
-    return jnp.where(independent >= _INDEPENDENT, surely * mean, 0.0)
+    return jnp.where(independent >= _INDEPENDENT, surely * mean, 0.0).astype(values.dtype)

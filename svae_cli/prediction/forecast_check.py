@@ -4,10 +4,11 @@ A model that fits what it was trained on need not fit what came since, and may t
 the last season again. The data that are to be continued show it: forecast their last steps from those before, from up
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
-the model knows least of. So it is with the regression of each channel on its own last values, if the model has one,
-at all steps alike. The last value has a second say, at the steps that the model knows best: there it may take for
-noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, where they are
-smaller, narrower, and they swing with the season as those errors do.
+the model knows least of. So it is with exponential smoothing (``prediction/smoothing.py``), and with the regression of
+each channel on its own last values, if the model has one, at all steps alike. The last value has a second say, at the
+steps that the model knows best: there it may take for noise what has come to stay. Where the errors left are larger
+than promised, the intervals get wider, where they are smaller, narrower, and they swing with the season as those errors
+do.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ CAP = 9.0
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
+_SMOOTHING, _SHORT = 0.3, 100  # its share before anything is known, at most; with more steps, these over all
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
 
@@ -35,8 +37,8 @@ class ForecastCheck(NamedTuple):
     """What the past of a series says of the forecasts of its future.
 
     Attributes:
-        shares: of each simple way in the forecast of the steps that are known least, of the regression in all, then of
-            the last value in that of the steps that are known best; the rest is the model's.
+        shares: of each simple way in the forecast of the steps that are known least, of smoothing and of the regression
+            in all, then of the last value in that of the steps that are known best; the rest is the model's.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
             own, shrunk to that of all, which is shrunk to 1; below 1 no channel's is smaller than that of all.
         swing: of the ratio with the season, 1 on average; its parts are counted from ``start``.
@@ -151,7 +153,7 @@ class ForecastPasses:
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
         regressed = _regressed(model, past, origin, span)
-        added = Continuations.of(values, seen, origin, own, regressed).added(mean, ahead, unknown)
+        added = Continuations.of(values, seen, origin, own, span, regressed).added(mean, ahead, unknown)
         season = {"period": own.period or 1, "first": origin - self.start}
         errors = Errors.of(truth - mean, variance, added, asked & within, **season)
         if model.lags is not None:
@@ -165,13 +167,13 @@ class ForecastPasses:
         errors, ends = jax.tree.map(lambda a: a[:PASSES], found.errors), found.farthest[:PASSES]
         whole = (self._back / horizon).astype(self.values.dtype)  # one step says little of a hundred
         in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
-        shares = _shares(in_all, whole, _first_share(model, start))
+        shares = _shares(in_all, whole, *_first_shares(model, start))
         ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
         cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
         swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
         farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
         regressed = _regressed(model, found.past[-1], start, horizon)
-        ways = Continuations.of(self.values, known, start, own, regressed)
+        ways = Continuations.of(self.values, known, start, own, horizon, regressed)
         return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
@@ -238,18 +240,28 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _first_share(model: SVAE, start: Int[Array, ""]) -> Float[Array, ""]:
-    """Of the regression where nothing is known of it: less, the less of what it looks back on there is."""
-    return _REGRESSION * model.lags.covered(start) if model.lags is not None else jnp.zeros(())
+def _first_shares(model: SVAE, start: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+    """Of smoothing and of the regression, if there is one, where nothing is known of them.
+
+    The fewer steps are known, the less they can say against a model that was wrong; of smoothing a few are enough. The
+    regression has the less, the less of what it looks back on there is.
+    """
+    smoothing = jnp.minimum(_SMOOTHING, _SHORT / (_SHORT + start))
+    if model.lags is None:
+        return smoothing, None
+    return smoothing, (1 - smoothing) * _REGRESSION * model.lags.covered(start)
 
 
-def _shares(errors: Errors, whole: Float[Array, ""], regression: Float[Array, ""]) -> Float[Array, "say channel"]:
+def _shares(
+    errors: Errors, whole: Float[Array, ""], smoothing: Float[Array, ""], regression: Float[Array, ""] | None
+) -> Float[Array, "say channel"]:
     """Those with the smallest squared errors for all channels together, then each channel's own, to which it is shrunk.
 
     Args:
         errors: by origin.
         whole: how much of a horizon an origin's forecast was, and so how much it counts for.
-        regression: the share of a regression, the last but one, before anything is known; 0 without one.
+        smoothing: the share of smoothing before anything is known.
+        regression: that of a regression, the last say but one; None without one.
     """
     origins = jnp.sum(errors.counts > 0, axis=0)
     each = 1.0 / jnp.maximum(errors.counts * origins, 1)
@@ -258,7 +270,8 @@ def _shares(errors: Errors, whole: Float[Array, ""], regression: Float[Array, ""
     own = jnp.sum(each * errors.own, axis=0)
     own_of_all, square_of_all, linear_of_all = (jnp.mean(a, axis=-1, keepdims=True) for a in (own, square, linear))
     most = jnp.max(origins, keepdims=True) * whole
-    first = jnp.zeros_like(linear_of_all).at[-2].set(regression.astype(whole.dtype))
+    given = jnp.stack([smoothing] if regression is None else [smoothing, regression]).astype(whole.dtype)
+    first = jnp.zeros_like(linear_of_all).at[-1 - len(given) : -1, 0].set(given)
     centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, first)
     return _far_then_near(own, square, linear, origins * whole, centre)
 

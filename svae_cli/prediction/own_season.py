@@ -1,12 +1,16 @@
 """Which season a channel keeps to: the model's, or the shorter one within it, as weather has days but no weeks."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from svae_cli.models.season import SeasonMemory
+
+Said = TypeVar("Said")
 
 
 class OwnSeason(NamedTuple):
@@ -38,15 +42,16 @@ class OwnSeason(NamedTuple):
         near, far = (_change(values, observed, memory.period) for memory in (season.within, season))
         return cls(season.period, season.within.period, near <= far)
 
-    def choose(self, said: Callable[[int | None], Array]) -> Array:
-        """What is said of each channel, the last axis, by its own season.
+    def choose(self, said: Callable[[int | None], Said]) -> Said:
+        """What is said of each channel, the last axis of all arrays, by its own season.
 
         Args:
-            said: what seasons of so many steps say; of one shape for all.
+            said: what seasons of so many steps say; of the same shapes for all.
         """
         if self.within is None:
             return said(self.period)
-        return jnp.where(self.shorter, said(self.within), said(self.period))
+        choose = partial(jnp.where, self.shorter)
+        return jax.tree.map(choose, said(self.within), said(self.period))
 
 
 def _change(

@@ -22,6 +22,7 @@ from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
 from svae_cli.prediction.recent import least_steps
+from svae_cli.prediction.smoothing import choices
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -36,7 +37,8 @@ PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
 
 _TENTHS = 10  # a share is so many tenths
-_WAYS = 5  # to have a say, at most
+_WAYS = 6  # to have a say, at most
+_STATES = 4  # of each choice of exponential smoothing, beside those of the season
 _ROUNDED = 1e-4  # of the variance
 
 
@@ -57,7 +59,8 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horiz
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    return (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) * len(model.decoder.offset)
+    by_channel = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) + (period + _STATES) * choices(period)
+    return by_channel * len(model.decoder.offset)
 
 
 Moments = tuple[Float[Array, "time channel"], Float[Array, "time channel"]]

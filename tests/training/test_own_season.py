@@ -41,7 +41,7 @@ def test_a_channel_has_the_season_after_which_it_changes_less():
 def test_forecasts_repeat_the_season_of_each_channel_as_far_as_it_drifts():
     record = _record()
     seen, origin = np.ones(record.shape, bool), len(record)
-    ways = Continuations.of(jnp.asarray(record), jnp.asarray(seen), jnp.asarray(origin), _season(record, seen))
+    ways = Continuations.of(jnp.asarray(record), jnp.asarray(seen), jnp.asarray(origin), _season(record, seen), 1)
     assert ways.table.shape == (3, _LONG, 2)
     slope = np.array([0.0, 0.5 / _SHORT])
     np.testing.assert_allclose(ways.table[0], record[-1] + slope * np.arange(1, _LONG + 1)[:, None], rtol=1e-5)
