@@ -23,6 +23,7 @@ from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.smoothing import STEPS
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
@@ -244,9 +245,9 @@ def _first_shares(model: SVAE, start: Int[Array, ""]) -> tuple[Float[Array, ""],
     """Of smoothing and of the regression, if there is one, where nothing is known of them.
 
     The fewer steps are known, the less they can say against a model that was wrong; of smoothing a few are enough. The
-    regression has the less, the less of what it looks back on there is.
+    regression has the less, the less of what it looks back on there is. Where smoothing sees but a part all are alike.
     """
-    smoothing = jnp.minimum(_SMOOTHING, _SHORT / (_SHORT + start))
+    smoothing = jnp.minimum(_SMOOTHING, _SHORT / (_SHORT + jnp.minimum(start, STEPS)))
     if model.lags is None:
         return smoothing, None
     return smoothing, (1 - smoothing) * _REGRESSION * model.lags.covered(start)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 _LEVELS = (0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # part of an error that the level follows by
 _SLOPES = ((0.0, 1.0), (0.1, 0.9), (0.3, 0.9), (0.1, 0.98))  # part of that for the slope; what a step leaves of one
 _SEASONS = (0.0, 0.1, 0.3, 0.6)  # part of the rest of an error that the season follows by
-_STEPS, _CYCLES = 512, 8  # looked back on: so many steps, or cycles where these are longer
+STEPS, _CYCLES = 512, 8  # looked back on: so many steps, or cycles where these are longer
 _FEWEST = 4  # values; with a season, two cycles of them
 _NO_ERROR = 1e-6  # of the mean square; errors below do not make one weight larger than another
 
@@ -62,7 +62,7 @@ def smoothed(
         drift: a step, beside the slopes, which begin at 0.
         steps: how many are asked for.
     """
-    back = min(len(values), max(_STEPS, _CYCLES * period))
+    back = min(len(values), max(STEPS, _CYCLES * period))
     at = origin - back + jnp.arange(back)
     inside = jnp.clip(at, 0, len(values) - 1)
     known = seen[inside] & (at >= 0)[:, None]

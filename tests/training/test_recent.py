@@ -27,14 +27,14 @@ def fitted(shared: Path) -> FittedModel:
 
 def test_forecasts_are_those_of_the_whole_past_and_little_of_it_is_read(fitted, monkeypatch):
     """With a season, a regression and a check that looks back 16 horizons; a glitch is told by its own step."""
-    monkeypatch.setattr(recent, "forgotten", lambda model: 100)
+    monkeypatch.setattr(recent, "forgotten", lambda model: 512)
     fitted = with_season(fitted, 7)
     maps = 0.1 * np.random.default_rng(8).standard_normal((CHANNELS, 12, 4)).astype(np.float32)
     lags = LagRegression((jnp.asarray(maps),), jnp.full(1, 1.5, jnp.float32))
     model = eqx.tree_at(lambda m: m.lags, fitted.model, lags, is_leaf=lambda x: x is None)
-    fitted, raw = replace(fitted, model=model), waves(1, 900, seed=3)[0]
-    raw[850, 2] += 40
-    raw[820:830, 4] = np.nan
+    fitted, raw = replace(fitted, model=model), waves(1, 1600, seed=3)[0]
+    raw[1550, 2] += 40
+    raw[1520:1530, 4] = np.nan
     data, firsts = SeriesSet.from_arrays([raw]), []
 
     def fetch(index: int, start: int, stop: int) -> np.ndarray:
@@ -42,11 +42,12 @@ def test_forecasts_are_those_of_the_whole_past_and_little_of_it_is_read(fitted, 
         return raw[start:stop]
 
     (found,) = prediction.forecast(fitted, replace(data, fetch=fetch), horizon=6)
-    reach = 100 + 10 + 2 * 8 * 7 + 12 + 16 * 6
-    assert min(firsts) == 900 - reach
+    reach = 512 + 10 + 2 * 8 * 7 + 12 + 16 * 6
+    assert min(firsts) == 1600 - 2 * 512  # where gaps are is looked up in blocks
+    assert firsts[-1] == 1600 - reach
     assert found.ignored is not None
-    np.testing.assert_array_equal(np.argwhere(found.ignored), [[850, 2]])
-    monkeypatch.setattr(recent, "forgotten", lambda model: 900)
+    np.testing.assert_array_equal(np.argwhere(found.ignored), [[1550, 2]])
+    monkeypatch.setattr(recent, "forgotten", lambda model: 1600)
     (whole,) = prediction.forecast(fitted, data, horizon=6)
     np.testing.assert_allclose(found.mean, whole.mean, atol=2e-4 * float(np.min(whole.std)))
     np.testing.assert_allclose(found.std, whole.std, rtol=2e-4)
