@@ -23,14 +23,13 @@ from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
-from svae_cli.prediction.smoothing import STEPS
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
-_SMOOTHING, _SHORT = 0.3, 100  # its share before anything is known, at most; with more steps, these over all
+_SMOOTHING, _SHORT = 0.3, 128  # its share before anything is known, in records of so many steps; of twice that 0
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
 
@@ -245,9 +244,9 @@ def _first_shares(model: SVAE, start: Int[Array, ""]) -> tuple[Float[Array, ""],
     """Of smoothing and of the regression, if there is one, where nothing is known of them.
 
     The fewer steps are known, the less they can say against a model that was wrong; of smoothing a few are enough. The
-    regression has the less, the less of what it looks back on there is. Where smoothing sees but a part all are alike.
+    regression has the less, the less of what it looks back on there is.
     """
-    smoothing = jnp.minimum(_SMOOTHING, _SHORT / (_SHORT + jnp.minimum(start, STEPS)))
+    smoothing = _SMOOTHING * jnp.clip(2 - start / _SHORT, 0.0, 1.0)
     if model.lags is None:
         return smoothing, None
     return smoothing, (1 - smoothing) * _REGRESSION * model.lags.covered(start)

@@ -22,7 +22,7 @@ from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.phases import in_cycles, in_parts, parts_of
 from svae_cli.prediction.recent import least_steps
-from svae_cli.prediction.smoothing import choices
+from svae_cli.prediction.smoothing import LONGEST_SEASON, choices
 
 PASSES = 8
 """Times that known values are hidden and predicted."""
@@ -59,7 +59,9 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horiz
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    by_channel = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) + (period + _STATES) * choices(period)
+    by_channel = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) + (min(period, LONGEST_SEASON) + _STATES) * choices(
+        period
+    )
     return by_channel * len(model.decoder.offset)
 
 

@@ -17,7 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 _LEVELS = (0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # part of an error that the level follows by
 _SLOPES = ((0.0, 1.0), (0.1, 0.9), (0.3, 0.9), (0.1, 0.98))  # part of that for the slope; what a step leaves of one
 _SEASONS = (0.0, 0.1, 0.3, 0.6)  # part of the rest of an error that the season follows by
-STEPS, _CYCLES = 512, 8  # looked back on: so many steps, or cycles where these are longer
+_MOST = 256  # steps of a record, beyond which there are better ways
+LONGEST_SEASON = _MOST // 2
+"""Steps; a record must have two of them."""
+
 _FEWEST = 4  # values; with a season, two cycles of them
 _NO_ERROR = 1e-6  # of the mean square; errors below do not make one weight larger than another
 
@@ -52,7 +55,7 @@ def smoothed(
     drift: Float[Array, " channel"],
     steps: int,
 ) -> Smoothed:
-    """Forecasts by exponential smoothing of what was seen before an origin.
+    """Forecasts by exponential smoothing of what was seen before an origin; of long records, or long seasons, none.
 
     Args:
         values: finite everywhere.
@@ -62,7 +65,9 @@ def smoothed(
         drift: a step, beside the slopes, which begin at 0.
         steps: how many are asked for.
     """
-    back = min(len(values), max(STEPS, _CYCLES * period))
+    back = min(len(values), _MOST)
+    if 2 * period > back:
+        return Smoothed(jnp.zeros((steps, values.shape[1]), values.dtype), jnp.zeros(values.shape[1], bool))
     at = origin - back + jnp.arange(back)
     inside = jnp.clip(at, 0, len(values) - 1)
     known = seen[inside] & (at >= 0)[:, None]
@@ -77,12 +82,12 @@ def smoothed(
     level = jnp.sum(weight * state.level, axis=0) + drift * ahead[:, None]
     climbed = jnp.sum(kept[:, :, None] * (weight * state.slope), axis=1)
     season = usual + jnp.sum(weight * state.season, axis=1)
-    enough = state.number >= (2 * period if period > 1 else _FEWEST)
+    enough = (state.number >= (2 * period if period > 1 else _FEWEST)) & (origin <= _MOST)
     return Smoothed(level + climbed + season[(back + ahead - 1) % period], enough)
 
 
 def choices(period: int) -> int:
-    """How many choices of numbers are followed at once."""
+    """How many choices of numbers are followed at once, each with a season of so many steps."""
     return len(_grid(period))
 
 
@@ -136,7 +141,7 @@ def _usual_season(
 ) -> Float[Array, "phase channel"]:
     """Mean by phase of what values are beyond the mean of the season around them, from a step on; 0 on average."""
     steps = len(past)
-    if period == 1 or steps < period:
+    if period == 1:
         return jnp.zeros((period, past.shape[1]), past.dtype)
     sums, counts = (jnp.pad(jnp.cumsum(a.astype(past.dtype), axis=0), ((1, 0), (0, 0))) for a in (past, known))
     begin = np.arange(steps)[:, None] - period // 2 + np.array([0, 1 - period % 2])  # an even season has two middles
