@@ -82,6 +82,7 @@ def full_model(
     residual: ResidualChains | None = None,
     season: SeasonMemory | None = None,
     lags: LagRegression | None = None,
+    optimism: float = 1.0,
 ) -> SVAE:
     """The model that the settings ask for, beginning as the best linear-Gaussian one.
 
@@ -98,6 +99,7 @@ def full_model(
         residual: of the channels, in standardised units, if the settings ask for it.
         season: the memory of other cycles, in standardised units, if the settings ask for it.
         lags: the regression on last values, if the settings ask for it.
+        optimism: as in ``SVAE``.
     """
     likelihood, loadings, offset, spread = _likelihood(linear, settings, mean, std)
     n_channels, latent_dim = loadings.shape
@@ -130,6 +132,7 @@ def full_model(
         residual=chains,
         season=memory,
         lags=lags if settings.lags else None,
+        optimism=jnp.asarray(optimism),
     )
     return as_dtype(model, loadings.dtype)
 
@@ -222,6 +225,7 @@ def with_potentials(model: SVAE) -> SVAE:
         residual=model.residual,
         season=model.season,
         lags=model.lags,
+        optimism=model.optimism,
     )
 
 

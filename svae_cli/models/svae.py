@@ -73,6 +73,7 @@ class SVAE(eqx.Module):
         residual: what lasts of each channel's noise, or None if it is white.
         season: what other cycles say of each value, or None if nothing is remembered.
         lags: what each channel's own last values say of the next ones, for forecasts, or None.
+        optimism: squared errors of forecasts of what was not learned from, relative to those of what was; 1 or more.
     """
 
     dynamics: Dynamics
@@ -82,6 +83,7 @@ class SVAE(eqx.Module):
     residual: ResidualChains | None = None
     season: SeasonMemory | None = None
     lags: LagRegression | None = None
+    optimism: Float[Array, ""] | float = 1.0
 
     @full_precision
     def potentials(self, values: Float[Array, "time channel"], observed: Bool[Array, "time channel"]) -> Potential:

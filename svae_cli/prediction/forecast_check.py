@@ -12,6 +12,7 @@ do.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -153,9 +154,13 @@ class ForecastPasses:
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
         regressed = _regressed(model, past, origin, span)
-        added = Continuations.of(values, seen, origin, own, span, regressed).added(mean, ahead, unknown)
-        season = {"period": own.period or 1, "first": origin - self.start}
-        errors = Errors.of(truth - mean, variance, added, asked & within, **season)
+        ways = Continuations.of(values, seen, origin, own, span, regressed)
+        added, more = ways.added(mean, ahead, unknown), jnp.sqrt(model.optimism - 1) * (truth - mean)
+        summed = partial(
+            Errors.of, variance=variance, hidden=asked & within, period=own.period or 1, first=origin - self.start
+        )
+        errors = summed(truth - mean, beyond=added)
+        errors = errors.and_more(summed(more, beyond=ways.added(mean - more, ahead, unknown) - added))
         if model.lags is not None:
             errors = _out_of_sample(model.lags.optimism[model.lags.fitting(origin)], errors)
         return _Found(errors, farthest, past)
@@ -168,7 +173,7 @@ class ForecastPasses:
         whole = (self._back / horizon).astype(self.values.dtype)  # one step says little of a hundred
         in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
         shares = _shares(in_all, whole, *_first_shares(model, start))
-        ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole)
+        ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole, model.optimism)
         cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
         swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
         farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
@@ -214,7 +219,10 @@ def _swing(
 
 
 def _ratio(
-    squares: Float[Array, "origin channel"], asked: Bool[Array, "origin channel"], whole: Float[Array, ""]
+    squares: Float[Array, "origin channel"],
+    asked: Bool[Array, "origin channel"],
+    whole: Float[Array, ""],
+    optimism: Float[Array, ""] | float,
 ) -> Float[Array, " channel"]:
     """By how much variances grow or shrink: that of all channels first, to which each channel's own is then shrunk.
 
@@ -222,6 +230,7 @@ def _ratio(
         squares: mean squared errors over variances.
         asked: channels of which there were any, by origin.
         whole: how much of a horizon an origin's forecast was.
+        optimism: by how much where there are no origins.
     """
     capped = jnp.where(asked, jnp.clip(squares, 0.0, CAP), 0.0)
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
@@ -230,7 +239,7 @@ def _ratio(
         wider, narrower = ((n * centre + whole * total) / (n + whole * count) for n in (PRIOR, _DOUBTED * PRIOR))
         return jnp.where(wider > centre, wider, narrower)
 
-    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), jnp.ones_like(whole))
+    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), jnp.asarray(optimism, whole.dtype))
     own = shrunk(jnp.sum(capped, axis=0), jnp.sum(asked, axis=0), of_all)
     return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 

@@ -202,6 +202,10 @@ class Errors(NamedTuple):
         )
         return cls(*(in_parts(a, first, period) for a in sums))
 
+    def and_more(self, other: "Errors") -> "Errors":
+        """With errors of the same values that are independent of these."""
+        return Errors(self.own + other.own, self.with_ways + other.with_ways, self.of_ways + other.of_ways, self.counts)
+
     def in_all(self) -> "Errors":
         """Over the whole season: without the axis of its parts."""
         return Errors(*(jnp.sum(a, axis=-2) for a in self))

@@ -193,6 +193,7 @@ def full_from(plan: Plan, linear: SVAE) -> SVAE:
         residual=residual,
         season=season,
         lags=plan.lags,
+        optimism=plan.optimism,
     )
 
 

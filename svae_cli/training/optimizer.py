@@ -71,6 +71,7 @@ class Recipe:
         held = {
             "recognition": self.objective == "evidence",  # stays exact
             "lags": model.lags is not None,
+            "optimism": True,
             "likelihood": not self.learns_noise,
             "dynamics": not self.learns_dynamics,
         }

@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from svae_cli.models.lags import LagRegression
 from svae_cli.models.season import CYCLES, SeasonMemory
 from svae_cli.training.holding_out import hold_out
 from svae_cli.training.lag_start import resolve_lags
+from svae_cli.training.optimism import optimism
 from svae_cli.training.season_choice import (
     USUAL_WINDOW,
     margin_of,
@@ -107,6 +108,12 @@ class Plan:
     split: dict[str, Any]
     fingerprint: str
     data: SeriesSet
+
+    @cached_property
+    def optimism(self) -> float:
+        """How much smaller errors are on what is learned from, as in ``SVAE``."""
+        values = _observed_share(self.data) * sum(self.data.lengths)
+        return optimism(latent_dim=self.sizes.latent_dim, n_channels=self.data.n_channels, values=values)
 
 
 def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = None) -> Plan:

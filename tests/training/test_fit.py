@@ -50,6 +50,8 @@ def test_stages_follow_each_other_and_the_best_is_kept(whole):
     assert last.best_score == max(scores)
     assert last.history[-1]["stage"] == "full"
     assert all(np.isfinite(r["elbo"]) for r in last.history)
+    assert 1 < last.plan.optimism < 1.1
+    assert float(last.best.optimism) == float(last.model.optimism) == pytest.approx(last.plan.optimism, rel=1e-6)
 
 
 def test_the_full_model_is_never_worse_than_its_linear_start(whole):

@@ -125,9 +125,10 @@ def _regressed(filled: np.ndarray, origin: int, period: int | None, maps: np.nda
     return np.array(past[lags : lags + steps])
 
 
-@pytest.mark.parametrize(("period", "regression"), [(None, False), (7, True)])
-def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period, regression):
+@pytest.mark.parametrize(("period", "regression", "optimism"), [(None, False, 1.0), (7, True, 1.4)])
+def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fitted, period, regression, optimism):
     model = fitted.model if period is None else with_season(fitted, period).model
+    model = eqx.tree_at(lambda m: m.optimism, model, jnp.asarray(optimism, jnp.float32))
     rng = np.random.default_rng(8)
     maps = [rng.standard_normal((CHANNELS, lags, 4)).astype(np.float32) / 8 for lags in (30, 12)]  # 30: two origins
     if regression:
@@ -151,10 +152,14 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         if regression:
             filled = np.where(seen, values, predicted(model, values, seen, inputs)[0])
             says.insert(2, _regressed(filled, origin, period, maps[origin < 30], 10)[None] - mean)
-        gaps.append(np.concatenate(says) / np.sqrt(variance))
-    own, gaps = np.array(own), np.array(gaps)
+        # Ten more errors that are the model's alone: all else is away from it by as much.
+        more = np.sqrt(optimism - 1) * own[-1]
+        parts = [unknown] * len(ways) + [np.ones_like(unknown)] * (len(says) - 2) + [(1 - unknown) ** 2]
+        gaps.append(np.concatenate([np.concatenate(says) / np.sqrt(variance), np.array(parts) * more], axis=1))
+        own[-1] = np.concatenate([own[-1], more])
+    own, gaps = np.array(own), np.nan_to_num(np.array(gaps))
     steps = ~np.isnan(own)
-    asked = steps / steps.sum(axis=1, keepdims=True)
+    asked = steps / steps[:, :10].sum(axis=1, keepdims=True)
     error = np.nan_to_num(own)
     far, near = slice(0, -1), slice(-1, None)
 
@@ -193,8 +198,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         assert taken == pytest.approx(least, rel=1e-3)
         left = error[..., channel] - np.einsum("w,owt->ot", chosen, gaps[..., channel])
         ratios[:, channel] = np.minimum(np.sum(asked[..., channel] * left**2, axis=1), 9.0)
-    of_all = (4 + ratios.mean(axis=1).sum()) / 12
-    assert of_all > 1
+    of_all = (4 * optimism + ratios.mean(axis=1).sum()) / 12
+    assert of_all > optimism
     wider, narrower = ((n * of_all + ratios.sum(axis=0)) / (n + 8) for n in (4, 8))
     expected = np.maximum(np.where(wider > of_all, wider, narrower), 1.0)
     np.testing.assert_allclose(found.ratio, expected, rtol=5e-3)  # float32
@@ -202,9 +207,10 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         np.testing.assert_allclose(found.swing, np.ones((1, CHANNELS)), rtol=1e-6)
     else:
         left = (error - np.einsum("wc,owtc->otc", np.asarray(found.shares, float), gaps)) ** 2
+        left = left[:, :10] + left[:, 10:]
         phase = (33 - apart * np.arange(8)[:, None] + np.arange(10) - 43) % period
         cycles = (7 * apart + 10) / period
-        np.testing.assert_allclose(found.swing, _swing(left, steps, phase, period, cycles / 8), rtol=2e-2)
+        np.testing.assert_allclose(found.swing, _swing(left, steps[:, :10], phase, period, cycles / 8), rtol=2e-2)
         assert np.ptp(found.swing, axis=0).max() > 0.05
     ways = _ways(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
     said = found.ways.beyond(jnp.zeros((7, CHANNELS)), jnp.arange(7))
@@ -312,10 +318,12 @@ def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, m
 def test_one_broken_channel_does_not_decide_alone():
     squares = jnp.ones((8, 10)).at[:, 0].set(1000.0)
     of_all = (4 + 8 * (9 + 9) / 10) / 12
-    found = _ratio(squares, jnp.ones((8, 10), bool), jnp.asarray(1.0))
+    found = _ratio(squares, jnp.ones((8, 10), bool), jnp.asarray(1.0), 1.0)
     np.testing.assert_allclose(found, [(4 * of_all + 8 * 9) / 12, *[(8 * of_all + 8) / 16] * 9], rtol=1e-6)
     asked = jnp.ones((8, 10), bool).at[:, 1].set(False)
-    assert float(_ratio(squares, asked, jnp.asarray(1.0))[1]) == pytest.approx((4 + 8 * (9 + 8) / 9) / 12, rel=1e-6)
+    assert float(_ratio(squares, asked, jnp.asarray(1.0), 1.0)[1]) == pytest.approx(
+        (4 + 8 * (9 + 8) / 9) / 12, rel=1e-6
+    )
 
 
 def test_a_regression_is_taken_for_as_wrong_as_where_it_did_not_learn():
@@ -333,10 +341,10 @@ def test_a_regression_is_taken_for_as_wrong_as_where_it_did_not_learn():
 
 def test_narrower_intervals_need_twice_the_evidence_and_all_channels():
     asked, whole = jnp.ones((8, 4), bool), jnp.asarray(1.0)
-    found = _ratio(jnp.full((8, 4), 0.5).at[:, 0].set(0.1), asked, whole)
+    found = _ratio(jnp.full((8, 4), 0.5).at[:, 0].set(0.1), asked, whole, 1.0)
     of_all = (8 + 8 * (0.1 + 1.5) / 4) / 16
     np.testing.assert_allclose(found, [of_all, *[max((8 * of_all + 8 * 0.5) / 16, of_all)] * 3], rtol=1e-6)
-    mixed = _ratio(jnp.full((8, 4), 2.0).at[:, 0].set(0.1), asked, whole)
+    mixed = _ratio(jnp.full((8, 4), 2.0).at[:, 0].set(0.1), asked, whole, 1.0)
     assert float(mixed[0]) == 1.0
     assert bool(jnp.all(mixed[1:] > 1.3))
 
