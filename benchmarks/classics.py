@@ -131,7 +131,7 @@ _PATHS = {
     1: "AER/MotorCycles2 datasets/BJsales datasets/LakeHuron datasets/Nile datasets/WWWusage datasets/lynx "
     "datasets/nhtemp datasets/sunspot.year fpp2/ausair fpp2/goog200 fpp2/guinearice fpp2/livestock fpp2/maxtemp "
     "fpp2/oil fpp2/sunspotarea fpp2/wmurders",
-    4: "AER/UKNonDurables datasets/JohnsonJohnson datasets/UKgas datasets/austres datasets/presidents "
+    4: "AER/UKNonDurables datasets/JohnsonJohnson datasets/UKgas datasets/austres "
     "forecast/woolyrnq fpp2/ausbeer fpp2/austourists fpp2/euretail fpp2/qauselec fpp2/qcement fpp2/qgas",
     7: "fpp2/hyndsight",
     12: "AER/BondYield AER/DutchSales datasets/AirPassengers datasets/UKDriverDeaths datasets/USAccDeaths "

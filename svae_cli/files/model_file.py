@@ -75,7 +75,7 @@ def read_model(file: h5py.File, where: str) -> FittedModel:
         channel_shape=header.channel_shape,
     )
     return FittedModel(
-        model=read_tree(group, like, where=where),
+        model=read_tree(group, like, where=where, absent={"optimism": 1.0}),
         settings=header.settings,
         scaler=header.scaler,
         channels=header.channels,

@@ -25,7 +25,14 @@ def write_tree(group: h5py.Group, tree: Any) -> None:
             dataset.attrs[_KEY] = str(jax.random.key_impl(leaf))
 
 
-def read_tree(group: h5py.Group, like: Any, *, where: str, error: type[SvaeError] = ModelError) -> Any:
+def read_tree(
+    group: h5py.Group,
+    like: Any,
+    *,
+    where: str,
+    error: type[SvaeError] = ModelError,
+    absent: dict[str, float] | None = None,
+) -> Any:
     """A tree of the structure of ``like`` with the values of the file.
 
     Args:
@@ -33,17 +40,21 @@ def read_tree(group: h5py.Group, like: Any, *, where: str, error: type[SvaeError
         like: a tree of the same structure; its arrays may be ``jax.ShapeDtypeStruct``.
         where: the file's name for messages.
         error: the kind of error to raise.
+        absent: what all entries are of arrays that older files lack, by name.
 
     Raises:
         SvaeError: names, shapes or types differ, or the values are damaged.
     """
     wanted = named_leaves(like)
     found = {path.removeprefix((group.name or "").rstrip("/") + "/"): d for path, d in safe.datasets(group).items()}
+    older = {name: jax.numpy.full(wanted[name].shape, v, wanted[name].dtype) for name, v in (absent or {}).items()}
+    values = {name: array for name, array in older.items() if name not in found}
+    wanted = {name: leaf for name, leaf in wanted.items() if name not in values}
     if set(wanted) != set(found):
         missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
         named = f"{missing[0]} is missing" if missing else f"{extra[0]} is not part of it"
         raise error(f"does not hold this model: {named} ({len(missing)} missing, {len(extra)} too many)", where=where)
-    values = {name: _read_leaf(found[name], leaf, where=where, error=error) for name, leaf in wanted.items()}
+    values |= {name: _read_leaf(found[name], leaf, where=where, error=error) for name, leaf in wanted.items()}
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     leaves = [values.get(_name(path), leaf) for path, leaf in paths]
     return jax.tree_util.tree_unflatten(structure, leaves)

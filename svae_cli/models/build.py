@@ -69,6 +69,7 @@ def linear_model(
         recognition=Recognition.at_anchor(len(loadings), latent_dim, jnp.dtype(dtype)),
         decoder=LinearDecoder(loadings=jnp.asarray(loadings, dtype), offset=jnp.asarray(offset, dtype)),
         likelihood=GaussianLikelihood(log_variance=jnp.asarray(np.log(noise_variance), dtype)),
+        optimism=jnp.ones((), dtype),  # an array, as in models from files: a number would be compiled anew
     )
 
 

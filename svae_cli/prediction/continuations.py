@@ -42,6 +42,8 @@ class Continuations(NamedTuple):
         season: OwnSeason,
         steps: int,
         regressed: Float[Array, "_ channel"] | None = None,
+        *,
+        smoothing: Bool[Array, ""] | bool = True,
     ) -> "Continuations":
         """From what was observed before the origin.
 
@@ -52,6 +54,7 @@ class Continuations(NamedTuple):
             season: of each channel.
             steps: that are asked for.
             regressed: see above; None for no steps.
+            smoothing: whether it has anything to say.
         """
         step = jnp.arange(len(values))[:, None]
         seen = observed & (step < origin)
@@ -71,6 +74,7 @@ class Continuations(NamedTuple):
 
         nothing = jnp.zeros((0, values.shape[1]), values.dtype)
         smooth = season.choose(lambda period: smoothed(values, seen, origin, period or 1, slope, steps))
+        smooth = smooth._replace(known=smooth.known & smoothing)
         return cls(season.choose(repeated), latest >= 0, smooth, nothing if regressed is None else regressed, slope)
 
     @property

@@ -12,7 +12,6 @@ do.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,13 +23,14 @@ from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
 from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.smoothing import LONGEST_RECORD
 
 CAP = 9.0
 """Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
-_SMOOTHING, _SHORT = 0.3, 128  # its share before anything is known, in records of so many steps; of twice that 0
+_SMOOTHING, _SHORT = 0.3, LONGEST_RECORD // 2  # its share before anything is known, in records of so many steps
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
 
@@ -41,7 +41,8 @@ class ForecastCheck(NamedTuple):
         shares: of each simple way in the forecast of the steps that are known least, of smoothing and of the regression
             in all, then of the last value in that of the steps that are known best; the rest is the model's.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
-            own, shrunk to that of all, which is shrunk to 1; below 1 no channel's is smaller than that of all.
+            own, shrunk to that of all, which is shrunk to the model's optimism; below 1 no channel's is smaller than
+            that of all.
         swing: of the ratio with the season, 1 on average; its parts are counted from ``start``.
         farthest: predictive variance at the end of the forecasts of known steps.
         ways: the simplest continuations of the series.
@@ -131,6 +132,18 @@ class ForecastPasses:
     def _origin(self, number: Int[Array, ""]) -> Int[Array, ""]:
         return jnp.where(number >= PASSES, self.start, self.start - self._back - number * self._apart)
 
+    def _ways(
+        self,
+        seen: Bool[Array, "time channel"],
+        origin: Int[Array, ""],
+        season: OwnSeason,
+        steps: int,
+        regressed: Float[Array, "_ channel"],
+    ) -> Continuations:
+        """From an origin; smoothing for all or for none, as what it said in the passes it must say in the end."""
+        short = self.start <= LONGEST_RECORD
+        return Continuations.of(self.values, seen, origin, season, steps, regressed, smoothing=short)
+
     def seen(self, known: Bool[Array, "time channel"], number: Int[Array, ""]) -> Bool[Array, "time channel"]:
         """What was known at the origin."""
         return known & (jnp.arange(len(known)) < self._origin(number))[:, None]
@@ -154,13 +167,16 @@ class ForecastPasses:
         farthest = jnp.max(jnp.where(within, variance, 0.0), axis=0)
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
         regressed = _regressed(model, past, origin, span)
-        ways = Continuations.of(values, seen, origin, own, span, regressed)
-        added, more = ways.added(mean, ahead, unknown), jnp.sqrt(model.optimism - 1) * (truth - mean)
-        summed = partial(
-            Errors.of, variance=variance, hidden=asked & within, period=own.period or 1, first=origin - self.start
+        ways = self._ways(seen, origin, own, span, regressed)
+        errors = Errors.unlearned(
+            model.optimism,
+            truth - mean,
+            variance,
+            lambda moved: ways.added(mean + moved, ahead, unknown),
+            asked & within,
+            period=own.period or 1,
+            first=origin - self.start,
         )
-        errors = summed(truth - mean, beyond=added)
-        errors = errors.and_more(summed(more, beyond=ways.added(mean - more, ahead, unknown) - added))
         if model.lags is not None:
             errors = _out_of_sample(model.lags.optimism[model.lags.fitting(origin)], errors)
         return _Found(errors, farthest, past)
@@ -172,13 +188,12 @@ class ForecastPasses:
         errors, ends = jax.tree.map(lambda a: a[:PASSES], found.errors), found.farthest[:PASSES]
         whole = (self._back / horizon).astype(self.values.dtype)  # one step says little of a hundred
         in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
-        shares = _shares(in_all, whole, *_first_shares(model, start))
+        ways = self._ways(known, start, own, horizon, _regressed(model, found.past[-1], start, horizon))
+        shares = _shares(in_all, whole, *_first_shares(model, start, ways))
         ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole, model.optimism)
         cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
         swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
         farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-        regressed = _regressed(model, found.past[-1], start, horizon)
-        ways = Continuations.of(self.values, known, start, own, horizon, regressed)
         return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
@@ -249,13 +264,15 @@ def _unknown(variance: Float[Array, "time channel"], farthest: Float[Array, " ch
     return jnp.sqrt(jnp.clip(variance / farthest, 0.0, 1.0))
 
 
-def _first_shares(model: SVAE, start: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+def _first_shares(
+    model: SVAE, start: Int[Array, ""], ways: Continuations
+) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
     """Of smoothing and of the regression, if there is one, where nothing is known of them.
 
-    The fewer steps are known, the less they can say against a model that was wrong; of smoothing a few are enough. The
-    regression has the less, the less of what it looks back on there is.
+    The fewer steps are known, the less they can say against a model that was wrong; of smoothing a few are enough, if
+    they are enough for the season. The regression has the less, the less of what it looks back on there is.
     """
-    smoothing = _SMOOTHING * jnp.clip(2 - start / _SHORT, 0.0, 1.0)
+    smoothing = _SMOOTHING * jnp.clip(2 - start / _SHORT, 0.0, 1.0) * jnp.any(ways.smooth.known)
     if model.lags is None:
         return smoothing, None
     return smoothing, (1 - smoothing) * _REGRESSION * model.lags.covered(start)

@@ -102,8 +102,15 @@ class GapPasses:
         """The errors of what a pass hid."""
         del number
         own, (mean, variance) = OwnSeason.of(self.model.season, self.values, known), moments
-        beyond = _beyond(simple_ways(self.values, seen, own), mean)
-        return Errors.of(self.values - mean, variance, beyond, known & ~seen, period=own.period or 1)
+        ways = simple_ways(self.values, seen, own)
+        return Errors.unlearned(
+            self.model.optimism,
+            self.values - mean,
+            variance,
+            lambda moved: _beyond(ways, mean + moved),
+            known & ~seen,
+            period=own.period or 1,
+        )
 
     def concluded(self, known: Bool[Array, "time channel"], found: Errors) -> GapCheck:
         """Shares first, then the width of the intervals of what these make of the answers."""

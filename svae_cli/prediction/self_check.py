@@ -10,6 +10,8 @@ apart by the phase of the season: nights are easier to predict than days, and in
 """
 
 import itertools
+import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -59,9 +61,10 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horiz
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    by_channel = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period) + (min(period, LONGEST_SEASON) + _STATES) * choices(
-        period
-    )
+    by_phase = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period)
+    smoothing = (min(period, LONGEST_SEASON) + _STATES) * choices(period)
+    shares = math.comb(_TENTHS + _WAYS - 1, _TENTHS) * _WAYS
+    by_channel = by_phase + smoothing + shares
     return by_channel * len(model.decoder.offset)
 
 
@@ -202,9 +205,35 @@ class Errors(NamedTuple):
         )
         return cls(*(in_parts(a, first, period) for a in sums))
 
-    def and_more(self, other: "Errors") -> "Errors":
-        """With errors of the same values that are independent of these."""
-        return Errors(self.own + other.own, self.with_ways + other.with_ways, self.of_ways + other.of_ways, self.counts)
+    @classmethod
+    def unlearned(
+        cls,
+        optimism: Float[Array, ""] | float,
+        own: Float[Array, "time channel"],
+        variance: Float[Array, "time channel"],
+        added: Callable[[Array], Float[Array, "way time channel"]],
+        hidden: Bool[Array, "time channel"],
+        *,
+        period: int,
+        first: Int[Array, ""] | int = 0,
+    ) -> "Errors":
+        """``of`` answers had what was asked not been learned from: as wrong as they are, and more, independently.
+
+        Args:
+            optimism: as in ``SVAE``.
+            own: as in ``of``, as the others below.
+            variance: likewise.
+            added: what each simple way adds to answers that are moved by so much.
+            hidden: likewise.
+            period: likewise.
+            first: likewise.
+        """
+        more = jnp.sqrt(optimism - 1) * own
+        beyond = added(jnp.zeros_like(own))
+        as_is = cls.of(own, variance, beyond, hidden, period=period, first=first)
+        rest = cls.of(more, variance, added(-more) - beyond, hidden, period=period, first=first)
+        both: Errors = jax.tree.map(jnp.add, as_is, rest)
+        return both._replace(counts=as_is.counts)
 
     def in_all(self) -> "Errors":
         """Over the whole season: without the axis of its parts."""

@@ -17,8 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 _LEVELS = (0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)  # part of an error that the level follows by
 _SLOPES = ((0.0, 1.0), (0.1, 0.9), (0.3, 0.9), (0.1, 0.98))  # part of that for the slope; what a step leaves of one
 _SEASONS = (0.0, 0.1, 0.3, 0.6)  # part of the rest of an error that the season follows by
-_MOST = 256  # steps of a record, beyond which there are better ways
-LONGEST_SEASON = _MOST // 2
+LONGEST_RECORD = 256
+"""Steps, beyond which there are better ways."""
+
+LONGEST_SEASON = LONGEST_RECORD // 2
 """Steps; a record must have two of them."""
 
 _FEWEST = 4  # values; with a season, two cycles of them
@@ -55,7 +57,7 @@ def smoothed(
     drift: Float[Array, " channel"],
     steps: int,
 ) -> Smoothed:
-    """Forecasts by exponential smoothing of what was seen before an origin; of long records, or long seasons, none.
+    """Forecasts by exponential smoothing of what was seen in the 256 steps before an origin; with long seasons, none.
 
     Args:
         values: finite everywhere.
@@ -65,7 +67,7 @@ def smoothed(
         drift: a step, beside the slopes, which begin at 0.
         steps: how many are asked for.
     """
-    back = min(len(values), _MOST)
+    back = min(len(values), LONGEST_RECORD)
     if 2 * period > back:
         return Smoothed(jnp.zeros((steps, values.shape[1]), values.dtype), jnp.zeros(values.shape[1], bool))
     at = origin - back + jnp.arange(back)
@@ -76,13 +78,13 @@ def smoothed(
     rest = jnp.where(known, past - usual[np.arange(back) % period], 0.0)
     numbers = _grid(period)
     state = _followed(rest, known, period, drift, jnp.asarray(numbers, values.dtype))
-    weight = _weights(state, rest, period)
+    weight = _weights(state, rest, known, period)
     ahead = np.arange(1, steps + 1)
     kept = jnp.asarray(np.cumsum(numbers[:, 2] ** ahead[:, None], axis=0), values.dtype)  # of a slope, added up
     level = jnp.sum(weight * state.level, axis=0) + drift * ahead[:, None]
     climbed = jnp.sum(kept[:, :, None] * (weight * state.slope), axis=1)
     season = usual + jnp.sum(weight * state.season, axis=1)
-    enough = (state.number >= (2 * period if period > 1 else _FEWEST)) & (origin <= _MOST)
+    enough = state.number >= (2 * period if period > 1 else _FEWEST)
     return Smoothed(level + climbed + season[(back + ahead - 1) % period], enough)
 
 
@@ -128,10 +130,14 @@ def _followed(
     return jax.lax.scan(step, begin, (rest, known.astype(rest.dtype), jnp.arange(len(rest)) % period))[0]
 
 
-def _weights(state: _State, rest: Float[Array, "time channel"], period: int) -> Float[Array, "choice channel"]:
+def _weights(
+    state: _State, rest: Float[Array, "time channel"], known: Bool[Array, "time channel"], period: int
+) -> Float[Array, "choice channel"]:
     """By the likelihood of Gaussian errors whose variance is the most likely one."""
     count = jnp.maximum(state.number - period, 0)
-    rounding = _NO_ERROR * jnp.sum(rest**2, axis=0) / jnp.maximum(state.number, 1)
+    number = jnp.maximum(state.number, 1)
+    away = jnp.where(known, rest - jnp.sum(rest, axis=0) / number, 0.0)
+    rounding = _NO_ERROR * jnp.sum(away**2, axis=0) / number
     variance = state.squares / jnp.maximum(count, 1) + jnp.maximum(rounding, jnp.finfo(rest.dtype).tiny)
     return jax.nn.softmax(-0.5 * count * jnp.log(variance), axis=0)
 

@@ -9,6 +9,7 @@ import pytest
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import DataError
+from svae_cli.files.checkpoint import load_checkpoint, save_checkpoint
 from svae_cli.training import fit as training
 from svae_cli.training.fit import fit, initial_state
 from svae_cli.training.optimizer import linear_optimizer
@@ -71,6 +72,16 @@ def test_going_on_from_any_state_is_exact(whole, stop):
     for a, b in zip(leaves(whole[-1].state), leaves(rest[-1].state), strict=True):
         assert a.tobytes() == b.tobytes()
     assert [r["score"] for r in rest[-1].state.history] == [r["score"] for r in whole[-1].state.history]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 20, -2])
+def test_a_checkpoint_of_any_stage_is_read_as_it_was_written(whole, stop, tmp_path):
+    state = whole[stop].state
+    save_checkpoint(tmp_path / "c.ckpt", state, QUICK)
+    found = load_checkpoint(tmp_path / "c.ckpt", waves(), QUICK, valid=None)
+    assert (found.stage, found.step) == (state.stage, state.step)
+    for a, b in zip(leaves(found), leaves(state), strict=True):
+        assert a.tobytes() == b.tobytes()
 
 
 def test_time_limit_leaves_the_best_model_so_far():

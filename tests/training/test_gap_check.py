@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,17 +87,22 @@ def test_simple_ways_are_the_baselines(period):
         np.testing.assert_allclose(way, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted):
+@pytest.mark.parametrize("optimism", [1.0, 1.4])
+def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted, optimism):
+    model = eqx.tree_at(lambda m: m.optimism, fitted.model, jnp.asarray(optimism, jnp.float32))
     raw = _dropped(waves(1, 50, seed=3) + 0.5 * np.random.default_rng(2).standard_normal((1, 1, CHANNELS)))[0]
     values, observed, inputs = in_model_units(fitted, raw)
-    found = check_gaps(fitted.model, values, observed, inputs, steps=jnp.asarray(50))
+    found = check_gaps(model, values, observed, inputs, steps=jnp.asarray(50))
     passes = []
     for hidden in _hidden(np.asarray(observed), steps=50):
         seen = np.asarray(observed) & ~hidden
         mean, variance = map(np.asarray, predicted(fitted.model, values, jnp.asarray(seen), inputs))
         shown = np.where(seen, values, np.nan)
         line = fill(shown, "linear", means=np.full(CHANNELS, np.nan))
-        passes.append([(np.asarray(values) - mean, np.nan_to_num(line - mean), variance, hidden)])
+        # Learned errors are larger by others, which the line is away by, too.
+        error, beyond = np.asarray(values) - mean, np.nan_to_num(line - mean)
+        more = np.sqrt(optimism - 1) * error
+        passes.append((np.stack([error, more]), np.stack([beyond, np.where(beyond != 0, more, 0)]), variance, hidden))
     of_all = _best_share(passes, slice(None), centre=0.0)
     shares = [_best_share(passes, channel, centre=of_all) for channel in range(CHANNELS)]
     np.testing.assert_allclose(found.shares[0], shares, atol=1e-6)
@@ -109,11 +115,11 @@ def test_shares_and_ratios_are_those_of_a_loop_over_passes_and_channels(fitted):
 
 def _best_share(passes, channel, centre: float) -> float:
     own = squares = linear = weights = 0.0
-    for ((error, beyond, variance, hidden),) in passes:
+    for error, beyond, variance, hidden in passes:
         at, n = hidden[:, channel], hidden[:, channel].sum()
-        own += (error**2 / variance)[:, channel][at].sum() / (n + 8)
-        squares += (beyond**2 / variance)[:, channel][at].sum() / (n + 8)
-        linear += (beyond * error / variance)[:, channel][at].sum() / (n + 8)
+        own += (error**2 / variance).sum(axis=0)[:, channel][at].sum() / (n + 8)
+        squares += (beyond**2 / variance).sum(axis=0)[:, channel][at].sum() / (n + 8)
+        linear += (beyond * error / variance).sum(axis=0)[:, channel][at].sum() / (n + 8)
         weights += n / (n + 8)
     if not weights:
         return centre
@@ -126,10 +132,8 @@ def _best_share(passes, channel, centre: float) -> float:
 
 def _mean_square(passes, channel, share, to: float) -> float:
     total, weights = PRIOR * to, PRIOR
-    for ((error, beyond, variance, hidden),) in passes:
-        left = ((error - share * beyond if np.ndim(share) == 0 else error - beyond * share[None]) ** 2 / variance)[
-            :, channel
-        ]
+    for error, beyond, variance, hidden in passes:
+        left = ((error - beyond * share) ** 2 / variance).sum(axis=0)[:, channel]
         n = hidden[:, channel].sum()
         if n:
             total += n / (n + 8) * min(left[hidden[:, channel]].mean(), CAP)
