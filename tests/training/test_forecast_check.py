@@ -309,7 +309,9 @@ def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, m
         next(prediction.whole(prediction.forecast(fitted, whole, horizon=12, self_check=c))) for c in (None, False)
     )
     np.testing.assert_allclose(found.std / plain.std, expected.std / unchecked.std, rtol=1e-3)
-    np.testing.assert_allclose(found.mean - plain.mean, expected.mean - unchecked.mean, atol=0.05 * plain.std.max())
+    # Other ways pull in part from what the model says, which differs as it knows other cycles of the whole.
+    pulled = (found.mean - plain.mean) - (expected.mean - unchecked.mean)
+    np.testing.assert_array_less(np.abs(pulled), np.abs(plain.mean - unchecked.mean) + 0.005 * plain.std.max())
     assert np.abs(found.mean - plain.mean).max() > 0.1
     widths = found.std / plain.std
     assert (np.ptp(widths, axis=0) > 0.2).all()  # the swing begins where the forecast does
