@@ -228,7 +228,7 @@ class Errors(NamedTuple):
             period: likewise.
             first: likewise.
         """
-        more = jnp.sqrt(optimism - 1) * own
+        more = jnp.sqrt(jnp.maximum(optimism - 1, 0)) * own
         beyond = added(jnp.zeros_like(own))
         as_is = cls.of(own, variance, beyond, hidden, period=period, first=first)
         rest = cls.of(more, variance, added(-more) - beyond, hidden, period=period, first=first)

@@ -96,6 +96,15 @@ def test_a_transform_of_before_channels_could_be_counted_from_zero_is_read(tmp_p
     np.testing.assert_array_equal([warp.zero, warp.unit], [np.zeros(2), np.ones(2)])
 
 
+def test_a_model_of_before_it_knew_what_it_had_learned_by_heart_is_read(path: Path):
+    with h5py.File(path, "r+") as file:
+        del file["params/optimism"]
+    found = load(path).model
+    assert float(found.optimism) == 1.0
+    assert found.optimism.dtype == found.decoder.offset.dtype
+    np.testing.assert_array_equal(found.decoder.offset, make().model.decoder.offset)
+
+
 def test_equal_models_are_equal_bytes(path: Path, tmp_path: Path):
     save_model(tmp_path / "again.svae", make())
     assert (tmp_path / "again.svae").read_bytes() == path.read_bytes()
