@@ -143,7 +143,7 @@ SETS = {path.split("/")[1]: (path, period) for period, paths in _PATHS.items() f
 
 
 def table(found: dict[str, dict]) -> str:
-    """As Markdown: errors of each method, and their geometric mean relative to ETS of what was looked at, or not."""
+    """As Markdown: errors of each method, their geometric mean relative to ETS of what was looked at, or not, ranks."""
     methods = list(next(iter(found.values()))["mase"])
     lines = [f"| record | steps, season, ahead | cov90 | {' | '.join(methods)} |", "|---" * (len(methods) + 3) + "|"]
     for name, row in found.items():
@@ -159,6 +159,8 @@ def table(found: dict[str, dict]) -> str:
             cells = " | ".join(f"{ratio:.3f}" for ratio in ratios)
             coverage = np.mean([r["cov90"] for r in rows])
             lines.append(f"| {what}: {len(rows)}, relative to ETS | | {coverage:.2f} | {cells} |")
+    ranks = np.mean([pd.Series(row["mase"]).rank()[methods] for row in found.values()], axis=0)
+    lines.append(f"| all {len(found)}, mean rank | | | {' | '.join(f'{rank:.2f}' for rank in ranks)} |")
     return "\n".join(lines)
 
 

@@ -14,11 +14,8 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.lags import LagRegression
 from svae_cli.prediction import pieces
-from svae_cli.prediction.continuations import Continuations, drift
 from svae_cli.prediction.forecast_check import _out_of_sample, _ratio
-from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.self_check import Errors
-from svae_cli.prediction.smoothing import smoothed
 from tests.training.waves import (
     CHANNELS,
     check_forecast,
@@ -29,6 +26,7 @@ from tests.training.waves import (
     waves,
     with_season,
 )
+from tests.training.ways_by_loops import smoothed_by_loops, ways_by_loops
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 
@@ -36,77 +34,6 @@ pytestmark = pytest.mark.usefixtures("relaxed_promotion")
 @pytest.fixture(scope="module")
 def fitted(shared: Path) -> FittedModel:
     return wave_model(shared)
-
-
-def _drift(values: np.ndarray, period: int | None) -> float:
-    """Of one channel a step, less two standard errors of what a random walk shows by chance, in squares."""
-    if period is None:
-        at = np.flatnonzero(~np.isnan(values))
-        changes, gaps, independent = np.diff(values[at]), np.diff(at), len(at) - 1
-    else:
-        changes = [values[t] - values[t - period] for t in range(period, len(values))]
-        changes = np.array([c for c in changes if not np.isnan(c)])
-        gaps, independent = np.full(len(changes), period), len(changes) / period
-    if independent < 2:
-        return 0.0
-    slope = changes.sum() / gaps.sum()
-    error = np.mean((changes - slope * gaps) ** 2) / (independent - 1)
-    return slope * max(1 - 4 * error / np.mean(changes) ** 2, 0)
-
-
-def _ways(values: np.ndarray, period: int | None, steps: int) -> np.ndarray:
-    """(way, step, channel) of the last value, the last season and the mean of the last three, all drifting."""
-    found = np.zeros((1 if period is None else 3, steps, values.shape[1]))
-    for channel, step in itertools.product(range(values.shape[1]), range(steps)):
-        own = values[:, channel]
-        at, slope = np.flatnonzero(~np.isnan(own)), _drift(own, period)
-        found[:, step, channel] = own[at[-1]] + slope * (len(own) + step - at[-1])
-        if period is not None:
-            ago = [(cycle + step // period) * period for cycle in (1, 2, 3)]
-            cycles = [own[t] + slope * a for a in ago if (t := len(own) + step - a) >= 0 and not np.isnan(own[t])]
-            if cycles:
-                found[1:, step, channel] = cycles[0], np.mean(cycles)
-    return found
-
-
-def smoothed_by_loops(past: np.ndarray, period: int | None, steps: int) -> np.ndarray:
-    """Exponential smoothing of each channel by loops over choices, steps and phases; the drift as of the last value."""
-    found = np.zeros((steps, past.shape[1]))
-    for channel in range(past.shape[1]):
-        own, slope, season = past[:, channel], _drift(past[:, channel], period), np.zeros(period or 1)
-        if period is not None:
-            half, beyond = period // 2, [[] for _ in range(period)]
-            for t in range(half, len(own) - half):
-                around = own[t - half : t + half + 1]  # odd seasons
-                if not np.isnan(own[t]) and np.isfinite(around).sum() >= period / 2:
-                    beyond[t % period].append(own[t] - np.nanmean(around))
-            season = np.array([np.mean(b) if b else 0.0 for b in beyond])
-            season -= season.mean()
-        futures, likelihoods = [], []
-        for a, (b, left), g in itertools.product(
-            (0.02, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
-            ((0, 1), (0.1, 0.9), (0.3, 0.9), (0.1, 0.98)),
-            (0, 0.1, 0.3, 0.6) if period else (0,),
-        ):
-            level, trend, now, count, squares = 0.0, 0.0, season.copy(), 0, []
-            for t, value in enumerate(own):
-                level, trend, phase = level + slope + left * trend, left * trend, t % (period or 1)
-                if np.isnan(value):
-                    continue
-                error = value - level - now[phase]
-                level += max(a, 1 / (1 + count)) * error
-                trend += a * b * error * (count > 0)
-                if count >= (period or 1):
-                    now[phase] += (1 - a) * g * error
-                    squares.append(error**2)
-                count += 1
-            ahead = np.arange(1, steps + 1)
-            climbed = np.cumsum(left**ahead) * trend
-            futures.append(level + slope * ahead + climbed + now[(len(own) + ahead - 1) % (period or 1)])
-            likelihoods.append(-0.5 * len(squares) * np.log(np.mean(squares)))
-        weight = np.exp(np.array(likelihoods) - max(likelihoods))
-        found[:, channel] = weight / weight.sum() @ np.array(futures)
-    return found
 
 
 def _simplex(ways: int) -> list[np.ndarray]:
@@ -144,7 +71,7 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         seen = observed & (jnp.arange(50) < origin)[:, None]
         mean, variance = (np.asarray(a, float)[origin : origin + 10] for a in predicted(model, values, seen, inputs))
         truth = np.where(observed, np.asarray(values, float), np.nan)
-        ways = _ways(truth[:origin], period, 10) - mean
+        ways = ways_by_loops(truth[:origin], period, 10) - mean
         own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
         unknown = np.sqrt(variance / variance.max(axis=0))
         smooth = smoothed_by_loops(truth[:origin], period, 10) - mean
@@ -212,7 +139,7 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         cycles = (7 * apart + 10) / period
         np.testing.assert_allclose(found.swing, _swing(left, steps[:, :10], phase, period, cycles / 8), rtol=2e-2)
         assert np.ptp(found.swing, axis=0).max() > 0.05
-    ways = _ways(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
+    ways = ways_by_loops(np.where(observed, np.asarray(values, float), np.nan)[:43], period, 7)
     said = found.ways.beyond(jnp.zeros((7, CHANNELS)), jnp.arange(7))
     np.testing.assert_allclose(said, ways, rtol=1e-5, atol=1e-5)
 
@@ -382,72 +309,3 @@ def test_a_series_of_next_to_nothing_has_next_to_no_say(fitted, known, regressio
         found.ways.smooth.known, jnp.max(jnp.abs(found.ways.smooth.ahead - plain[0][known:][:50]), axis=0), 0
     )
     assert bool(jnp.all(jnp.abs(mean - plain[0])[known:] <= 0.25 * away[known:] + 0.31 * smooth + 1e-6))
-
-
-def test_a_channel_never_seen_and_a_phase_never_seen():
-    values = jnp.asarray([[1.0, 9.0], [2.0, 9.0], [3.0, 9.0], [4.0, 9.0]])
-    observed = jnp.asarray([[True, False], [False, False], [True, False], [False, False]])
-    ways = Continuations.of(values, observed, jnp.asarray(4), OwnSeason(2), 3)
-    # Phase 0 was seen as 3 and 1, phase 1 never: there the last value, 3.
-    np.testing.assert_allclose(ways.table[..., 0], [[3.0, 3.0], [3.0, 3.0], [2.0, 3.0]])
-    beyond = ways.beyond(jnp.zeros((3, 2)), jnp.arange(3))
-    np.testing.assert_allclose(beyond[..., 0], [[3.0, 3.0, 3.0], [3.0, 3.0, 3.0], [2.0, 3.0, 2.0]])
-    np.testing.assert_array_equal(beyond[..., 1], 0)
-
-
-def test_the_last_value_drifts_on_where_no_random_walk_would_have():
-    """A trend keeps most of its slope, gaps or not; most random walks, which drift by chance, nothing."""
-    rng = np.random.default_rng(0)
-    changes = rng.normal(size=(400, 60))
-    walks, trends = changes.cumsum(axis=0), (0.1 * changes + 0.3).cumsum(axis=0)
-    trends += 1e3  # a level says nothing of a slope
-    seen = rng.random((400, 60)) < 0.7
-    assert np.mean(np.asarray(drift(jnp.asarray(walks), jnp.asarray(seen), 1)) == 0) > 0.85
-    np.testing.assert_allclose(drift(jnp.asarray(trends), jnp.asarray(seen), 1), 0.3, rtol=0.15)
-    for nothing in (np.zeros((400, 60), bool), np.arange(400)[:, None] == np.full(60, 7)):
-        np.testing.assert_array_equal(drift(jnp.asarray(trends), jnp.asarray(nothing), 1), 0)
-
-
-def test_a_drift_goes_on_from_the_last_value_however_long_ago_that_was():
-    line = jnp.asarray(2.0 * np.arange(60.0)[:, None])
-    observed = jnp.arange(60)[:, None] < 40
-    ways = Continuations.of(line, observed, jnp.asarray(50), OwnSeason(None), 10)
-    np.testing.assert_allclose(ways.beyond(jnp.zeros((10, 1)), jnp.arange(10))[0], line[50:], rtol=1e-5)
-
-
-def test_seasons_go_on_from_a_level_that_has_drifted():
-    """Years that grow: each month of the last year, and of the last three, is moved to the years ahead."""
-    season = np.array([0.0, 3.0, -2.0, 5.0, 1.0])
-    record = jnp.asarray(0.4 * np.arange(60.0) + np.tile(season, 12))[:, None]
-    observed = (jnp.arange(60) % 11 != 3)[:, None]
-    ways = Continuations.of(record, observed, jnp.asarray(40), OwnSeason(5), 20)
-    ahead = ways.beyond(jnp.zeros((20, 1)), jnp.arange(20))
-    np.testing.assert_allclose(ahead[1:], np.broadcast_to(record[40:], (2, 20, 1)), rtol=1e-5)
-    walk = jnp.asarray(np.random.default_rng(1).normal(size=(60, 40)).cumsum(axis=0))
-    slopes = np.asarray(drift(walk, jnp.ones((60, 40), bool), 5))
-    assert np.mean(slopes == 0) > 0.7
-    np.testing.assert_array_equal(drift(walk, jnp.ones((60, 40), bool), 30), 0)  # too few seasons to tell
-
-
-@pytest.mark.parametrize("period", [None, 7])
-def test_smoothing_is_that_of_loops_over_choices_and_steps(period):
-    rng = np.random.default_rng(4)
-    raw = rng.normal(size=(70, 3)).cumsum(axis=0) + 3 * np.sin(2 * np.pi * np.arange(70) / 7)[:, None]
-    raw[rng.random((70, 3)) < 0.1] = np.nan
-    raw[:60, 2] = np.nan
-    observed = np.isfinite(raw)
-    args = jnp.asarray(np.nan_to_num(raw)), jnp.asarray(observed & (np.arange(70) < 55)[:, None]), jnp.asarray(55)
-    slope = jnp.asarray([_drift(raw[:55, d], period) if d < 2 else 0.0 for d in range(3)])
-    found = smoothed(*args, period or 1, slope, 9)
-    np.testing.assert_array_equal(found.known, [True, True, False])
-    np.testing.assert_allclose(found.ahead[:, :2], smoothed_by_loops(raw[:55, :2], period, 9), rtol=2e-3, atol=2e-3)
-    assert bool(jnp.all(jnp.isfinite(found.ahead)))
-
-
-def test_smoothing_goes_on_with_what_repeats_itself_exactly():
-    """A season on a line, with an even number of phases and gaps: there is nothing to be wrong about."""
-    season = np.array([0.0, 3.0, -2.0, 5.0, 1.0, 7.0])
-    record = np.tile(season, 14)[:, None] + 0.3 * np.arange(84.0)[:, None]
-    seen = (np.arange(84) % 11 != 3)[:, None] & (np.arange(84) < 60)[:, None]
-    found = smoothed(jnp.asarray(record), jnp.asarray(seen), jnp.asarray(60), 6, jnp.asarray([0.3]), 24)
-    np.testing.assert_allclose(found.ahead, record[60:], atol=0.1)
