@@ -30,10 +30,7 @@ CAP = 9.0
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
-_SMOOTHING, _SHORT = (
-    0.3,
-    LONGEST_RECORD // 2,
-)  # its share before anything is known, in records of so many steps; of twice that 0
+_SMOOTHING, _SHORT = 0.3, LONGEST_RECORD // 2  # its share before anything is known, to so many steps; 0 from twice
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
 
@@ -257,9 +254,8 @@ def _ratio(
         wider, narrower = ((n * centre + whole * total) / (n + whole * count) for n in (PRIOR, _DOUBTED * PRIOR))
         return jnp.where(wider > centre, wider, narrower)
 
-    of_all = shrunk(
-        jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
-    )
+    usual = jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
+    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), usual)
     own = shrunk(jnp.sum(capped, axis=0), jnp.sum(asked, axis=0), of_all)
     return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 
