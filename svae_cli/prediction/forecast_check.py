@@ -20,13 +20,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.continuations import Continuations
+from svae_cli.prediction.disagreement import apart, apart_in_all, weights
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.self_check import PASSES, PRIOR, Corrected, Errors, Moments, best_shares, checked, swing
 from svae_cli.prediction.smoothing import LONGEST_RECORD
 
 CAP = 9.0
-"""Largest ratio of one channel after one origin: a broken sensor is not a broken model."""
+"""Largest ratio of a channel after one origin, of its own if not after most: a broken sensor is not a broken model."""
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
 _DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
@@ -40,6 +41,7 @@ class ForecastCheck(NamedTuple):
     Attributes:
         shares: of each simple way in the forecast of the steps that are known least, of smoothing and of the regression
             in all, then of the last value in that of the steps that are known best; the rest is the model's.
+        weight: how likely each of them is to be right, which says how much it counts that they part.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
             own, shrunk to that of all, which is shrunk to the model's optimism; below 1 no channel's is smaller than
             that of all.
@@ -50,19 +52,20 @@ class ForecastCheck(NamedTuple):
     """
 
     shares: Float[Array, "say channel"]
+    weight: Float[Array, "say channel"]
     ratio: Float[Array, " channel"]
     swing: Float[Array, "part channel"]
     farthest: Float[Array, " channel"]
     ways: Continuations
     start: Int[Array, ""]
 
-    def corrected(
-        self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
-    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+    def corrected(self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]) -> Corrected:
         """Predictive moments, noise included, put right; those of steps before ``start`` mean nothing."""
         unknown, ahead = _unknown(variance, self.farthest), jnp.arange(len(mean)) - self.start
-        moved = mean + jnp.sum(self.shares[:, None] * self.ways.added(mean, ahead, unknown), axis=0)
-        return moved, variance * self.ratio * self.swing[part_at(ahead, self.ways.period)]
+        added = self.ways.added(mean, ahead, unknown)
+        parted = apart(self.weight, self.shares, added)
+        moved = mean + jnp.sum(self.shares[:, None] * added, axis=0)
+        return Corrected.of(moved, variance, parted, self.ratio * self.swing[part_at(ahead, self.ways.period)])
 
 
 def forecast_check(
@@ -91,9 +94,17 @@ def forecast_check(
 
 
 class _Found(NamedTuple):
-    """What a pass finds: errors, predictive variance at the end of its forecast, what a regression looks back on."""
+    """What a pass finds.
+
+    Attributes:
+        errors: of the model and the ways, as large as where they did not learn.
+        of_ways: products of what two ways add, as they are.
+        farthest: predictive variance at the end of its forecast.
+        past: what a regression looks back on.
+    """
 
     errors: Errors
+    of_ways: Float[Array, "say say part channel"]
     farthest: Float[Array, " channel"]
     past: Float[Array, "lag channel"]
 
@@ -128,6 +139,11 @@ class ForecastPasses:
     def _apart(self) -> Int[Array, ""]:
         """Steps between origins."""
         return jnp.clip((self.start - self._back) // (2 * (PASSES - 1)), 1, jnp.maximum(self._back, 1))
+
+    def _independent(self, origins: Int[Array, " channel"]) -> Float[Array, " channel"]:
+        """How many forecasts that do not overlap say as much."""
+        news = jnp.minimum(self._apart / jnp.maximum(self._back, 1), 1.0).astype(self.values.dtype)
+        return jnp.minimum(origins, 1) + jnp.maximum(origins - 1, 0) * news
 
     def _origin(self, number: Int[Array, ""]) -> Int[Array, ""]:
         return jnp.where(number >= PASSES, self.start, self.start - self._back - number * self._apart)
@@ -168,7 +184,7 @@ class ForecastPasses:
         unknown = _unknown(variance, jnp.where(farthest > 0, farthest, 1.0))
         regressed = _regressed(model, past, origin, span)
         ways = self._ways(seen, origin, own, span, regressed)
-        errors = Errors.unlearned(
+        as_is, errors = Errors.as_is_and_unlearned(
             model.optimism,
             truth - mean,
             variance,
@@ -179,22 +195,25 @@ class ForecastPasses:
         )
         if model.lags is not None:
             errors = _out_of_sample(model.lags.optimism[model.lags.fitting(origin)], errors)
-        return _Found(errors, farthest, past)
+        return _Found(errors, as_is.of_ways, farthest, past)
 
     def concluded(self, known: Bool[Array, "time channel"], found: _Found) -> ForecastCheck:
         """Shares first, then the width of the intervals of what these make of the forecasts."""
         model, start, horizon = self.model, self.start, self.horizon
         own = OwnSeason.of(model.season, self.values, known)
-        errors, ends = jax.tree.map(lambda a: a[:PASSES], found.errors), found.farthest[:PASSES]
+        asked_of: _Found = jax.tree.map(lambda a: a[:PASSES], found)
+        errors = asked_of.errors
         whole = (self._back / horizon).astype(self.values.dtype)  # one step says little of a hundred
         in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
         ways = self._ways(known, start, own, horizon, _regressed(model, found.past[-1], start, horizon))
         shares = _shares(in_all, whole, *_first_shares(model, start, ways))
-        ratio = _ratio(in_all.left(shares) / jnp.maximum(in_all.counts, 1), asked, whole, model.optimism)
+        weight = weights(in_all, shares, whole * self._independent(jnp.sum(asked, axis=0)))
+        parted = apart_in_all(weight, shares, asked_of.of_ways)
+        ratio = _ratio(_relative(in_all, shares, jnp.sum(parted, axis=1)), asked, whole, model.optimism)
         cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
-        swings = _swing(errors, shares, horizon, jnp.minimum(cycles / PASSES, 1.0))
-        farthest = jnp.sum(jnp.where(asked, ends, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
-        return ForecastCheck(shares, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
+        swings = _swing(errors, shares, parted, horizon, jnp.minimum(cycles / PASSES, 1.0))
+        farthest = jnp.sum(jnp.where(asked, asked_of.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
+        return ForecastCheck(shares, weight, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
 
 
 def _past(
@@ -217,20 +236,32 @@ def _out_of_sample(optimism: Float[Array, ""], errors: Errors) -> Errors:
     return errors._replace(of_ways=errors.of_ways.at[-2, -2].add((optimism - 1) * squares))
 
 
+def _relative(
+    errors: Errors, shares: Float[Array, "say channel"], parted: Float[Array, "pass *part channel"]
+) -> Float[Array, "pass *part channel"]:
+    """Squared errors over what was promised, and how far ways were apart; both are sums over variances."""
+    return errors.left(shares) / (jnp.maximum(errors.counts, 1) + parted)
+
+
 def _swing(
-    errors: Errors, shares: Float[Array, "say channel"], horizon: int, apart: Float[Array, ""]
+    errors: Errors,
+    shares: Float[Array, "say channel"],
+    parted: Float[Array, "pass part channel"],
+    horizon: int,
+    cycles: Float[Array, ""],
 ) -> Float[Array, "part channel"]:
     """How errors swing with the season.
 
     Args:
         errors: by origin and part of the season.
         shares: as in ``ForecastCheck``.
+        parted: as in ``_relative``.
         horizon: steps of a forecast; all that one has in a part of the season count as one pass.
-        apart: cycles looked back on for each origin, 1 at most: what was wrong once is no swing.
+        cycles: looked back on for each origin, 1 at most: what was wrong once is no swing.
     """
     often = max(horizon / errors.counts.shape[1], 1.0)
-    means = errors.left(shares) / jnp.maximum(errors.counts, 1)
-    return swing(means, apart * jnp.minimum(errors.counts / often, 1.0), cap=CAP)
+    counts = cycles * jnp.minimum(errors.counts / often, 1.0)
+    return swing(_relative(errors, shares, parted), counts, cap=CAP)
 
 
 def _ratio(
@@ -247,16 +278,17 @@ def _ratio(
         whole: how much of a horizon an origin's forecast was.
         optimism: by how much where there are no origins.
     """
-    capped = jnp.where(asked, jnp.clip(squares, 0.0, CAP), 0.0)
+    squares = jnp.where(asked, jnp.maximum(squares, 0.0), 0.0)
+    capped, usual = jnp.minimum(squares, CAP), jnp.sort(squares, axis=0)[(len(squares) - 1) // 2]
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
 
     def shrunk(total: Array, count: Array, centre: Array) -> Array:
         wider, narrower = ((n * centre + whole * total) / (n + whole * count) for n in (PRIOR, _DOUBTED * PRIOR))
         return jnp.where(wider > centre, wider, narrower)
 
-    usual = jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
-    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), usual)
-    own = shrunk(jnp.sum(capped, axis=0), jnp.sum(asked, axis=0), of_all)
+    unlearned = jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
+    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), unlearned)
+    own = shrunk(jnp.sum(jnp.minimum(squares, jnp.maximum(usual, CAP)), axis=0), jnp.sum(asked, axis=0), of_all)
     return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 
 

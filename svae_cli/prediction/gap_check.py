@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.self_check import PASSES, PRIOR, Corrected, Errors, Moments, best_shares, checked, swing
 
 CAP = 25.0
 """Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
@@ -45,12 +45,10 @@ class GapCheck(NamedTuple):
     swing: Float[Array, "time channel"]
     ways: Float[Array, "way time channel"]
 
-    def corrected(
-        self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]
-    ) -> tuple[Float[Array, "time channel"], Float[Array, "time channel"]]:
+    def corrected(self, mean: Float[Array, "time channel"], variance: Float[Array, "time channel"]) -> Corrected:
         """Predictive moments, noise included, put right."""
-        beyond = _beyond(self.ways, mean)
-        return mean + jnp.sum(self.shares[:, None] * beyond, axis=0), variance * self.ratio * self.swing
+        moved = mean + jnp.sum(self.shares[:, None] * _beyond(self.ways, mean), axis=0)
+        return Corrected.of(moved, variance, 0.0, self.ratio * self.swing)
 
 
 def gap_check(
@@ -103,7 +101,7 @@ class GapPasses:
         del number
         own, (mean, variance) = OwnSeason.of(self.model.season, self.values, known), moments
         ways = simple_ways(self.values, seen, own)
-        return Errors.unlearned(
+        _, errors = Errors.as_is_and_unlearned(
             self.model.optimism,
             self.values - mean,
             variance,
@@ -111,6 +109,7 @@ class GapPasses:
             known & ~seen,
             period=own.period or 1,
         )
+        return errors
 
     def concluded(self, known: Bool[Array, "time channel"], found: Errors) -> GapCheck:
         """Shares first, then the width of the intervals of what these make of the answers."""

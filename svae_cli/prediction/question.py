@@ -97,13 +97,13 @@ def describe(
     drawn = None
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
-    (middle, spread), own, drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
+    (middle, spread), sure, drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
     if last is not None:
-        middle, spread, own = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread, own))
+        middle, spread, sure = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread, sure))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
     mean, variance = model.likelihood.predictive_moments(middle, spread)
-    _, own_variance = model.likelihood.predictive_moments(middle, own)
-    found = {"mean": mean, "std": jnp.sqrt(variance), "own_std": jnp.sqrt(own_variance)}
+    _, sure = model.likelihood.predictive_moments(middle, sure)
+    found = {"mean": mean, "std": jnp.sqrt(variance), "sure_std": jnp.sqrt(sure)}
     if drawn is not None:
         found["samples"] = jnp.moveaxis(drawn, 0, 1)
     if ask.levels:
@@ -174,7 +174,7 @@ def _corrected(model: SVAE, predictor: tuple[Array, Array], seen: Seen) -> tuple
 def _informed(
     model: SVAE, predictor: tuple[Array, Array], drawn: Float[Array, "sample time channel"] | None, seen: Seen
 ) -> tuple[tuple[Array, Array], Array, Float[Array, "sample time channel"] | None]:
-    """Moments with what other cycles and the check say, the variance without the check, and joint paths.
+    """Moments with what other cycles and the check say, the variance of which they are sure, and joint paths.
 
     The paths are moved and scaled to have these moments.
     """
@@ -185,14 +185,14 @@ def _informed(
     if model.season is not None:
         remembered = model.season.remember(seen.values, seen.observed) if seen.remembered is None else seen.remembered
         informed = model.with_season(predictor, remembered)
-    own = informed[1]
+    sure = informed[1]
     if seen.check is not None:
-        mean, variance = seen.check.corrected(informed[0], informed[1] + noise)
-        informed = mean, variance - noise
+        mean, variance, sure = seen.check.corrected(informed[0], informed[1] + noise)
+        informed, sure = (mean, variance - noise), sure - noise
     if drawn is None:
-        return informed, own, None
+        return informed, sure, None
     scaled = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
-    return informed, own, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
+    return informed, sure, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
 
 
 def in_data_units(
@@ -210,8 +210,7 @@ def in_data_units(
     mean = std = np.zeros((0, len(scaler.mean)))
     if "mean" in up:
         _, std = scaler.moments_to_data(up["mean"], up["std"])
-        # The mean of a bent channel grows with its variance; that errors were large does not say on which side.
-        mean, _ = scaler.moments_to_data(up["mean"], np.minimum(up["std"], up["own_std"]))
+        mean, _ = scaler.moments_to_data(up["mean"], up["sure_std"])
     return Answer(
         mean=mean,
         std=std,

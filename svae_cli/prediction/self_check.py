@@ -61,7 +61,7 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horiz
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    by_phase = (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period)
+    by_phase = 2 * (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period)
     smoothing = (min(period, LONGEST_SEASON) + _STATES) * choices(period)
     shares = math.comb(_TENTHS + _WAYS - 1, _TENTHS) * _WAYS
     by_channel = by_phase + smoothing + shares
@@ -70,6 +70,27 @@ def numbers_kept(model: SVAE) -> int:
 
 Moments = tuple[Float[Array, "time channel"], Float[Array, "time channel"]]
 """Means and variances."""
+
+
+class Corrected(NamedTuple):
+    """Answers put right.
+
+    Attributes:
+        mean: of the values.
+        variance: of them, noise included.
+        sure: the variance that was promised, or as much less as it proved to be: by this the mean of a bent channel is
+            beyond its median. That errors were large, or ways part, does not say on which side.
+    """
+
+    mean: Float[Array, "time channel"]
+    variance: Float[Array, "time channel"]
+    sure: Float[Array, "time channel"]
+
+    @classmethod
+    def of(cls, mean: Array, variance: Array, more: Array | float, ratio: Array) -> "Corrected":
+        """By what was promised, what comes on top of it, and errors relative to both."""
+        return cls(mean, (variance + more) * ratio, variance * jnp.minimum(ratio, 1.0))
+
 
 Conclusion = TypeVar("Conclusion", covariant=True)
 
@@ -206,7 +227,7 @@ class Errors(NamedTuple):
         return cls(*(in_parts(a, first, period) for a in sums))
 
     @classmethod
-    def unlearned(
+    def as_is_and_unlearned(
         cls,
         optimism: Float[Array, ""] | float,
         own: Float[Array, "time channel"],
@@ -216,8 +237,8 @@ class Errors(NamedTuple):
         *,
         period: int,
         first: Int[Array, ""] | int = 0,
-    ) -> "Errors":
-        """``of`` answers had what was asked not been learned from: as wrong as they are, and more, independently.
+    ) -> "tuple[Errors, Errors]":
+        """``of`` answers, and as if what was asked had not been learned from: as wrong, and more, independently.
 
         Args:
             optimism: as in ``SVAE``.
@@ -233,7 +254,7 @@ class Errors(NamedTuple):
         as_is = cls.of(own, variance, beyond, hidden, period=period, first=first)
         rest = cls.of(more, variance, added(-more) - beyond, hidden, period=period, first=first)
         both: Errors = jax.tree.map(jnp.add, as_is, rest)
-        return both._replace(counts=as_is.counts)
+        return as_is, both._replace(counts=as_is.counts)
 
     def in_all(self) -> "Errors":
         """Over the whole season: without the axis of its parts."""

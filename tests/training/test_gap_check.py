@@ -202,9 +202,10 @@ def test_long_seasons_have_48_parts_that_begin_where_the_series_says():
 def test_corrected_moments_go_to_the_ways_by_their_shares_and_are_as_wide_as_the_errors():
     ways = jnp.asarray([[[3.0, jnp.nan]], [[5.0, 7.0]]])
     check = GapCheck(jnp.asarray([[0.5, 0.5], [0.25, 0.0]]), jnp.asarray([2.0, 0.5]), jnp.asarray([[1.5, 1.0]]), ways)
-    mean, variance = check.corrected(jnp.asarray([[1.0, 2.0]]), jnp.asarray([[4.0, 8.0]]))
+    mean, variance, sure = check.corrected(jnp.asarray([[1.0, 2.0]]), jnp.asarray([[4.0, 8.0]]))
     np.testing.assert_allclose(mean, [[3.0, 2.0]])
     np.testing.assert_allclose(variance, [[12.0, 4.0]])
+    np.testing.assert_allclose(sure, [[4.0, 4.0]])
 
 
 def test_a_record_unlike_training_is_filled_by_lines_and_one_like_it_by_the_model(fitted):
