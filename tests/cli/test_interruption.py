@@ -99,6 +99,7 @@ def test_a_damaged_checkpoint_is_refused(svae, interrupted: Path, damage: str):
     assert len(found.stderr.splitlines()) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_training_killed_at_random_moments_ends_with_the_same_bytes(environment: dict[str, str], folder: Path):
     script = Path(__file__).with_name("kills.py")

@@ -250,6 +250,7 @@ def test_options_of_a_kind_are_its_own(svae, tmp_path: Path):
     assert found.stderr.startswith("svae: lds has no option --trials\ntry: one of --size")
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_and_old_ones_go(svae, folder: Path, environment: dict[str, str]):
     env = {"XDG_CACHE_HOME": str(folder / "cache"), "JAX_ENABLE_COMPILATION_CACHE": "true"}
     bare = {name: value for name, value in environment.items() if name != "JAX_COMPILATION_CACHE_DIR"}

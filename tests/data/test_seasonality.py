@@ -140,6 +140,7 @@ def test_lags_are_compared_by_channels_that_are_known_at_both_and_move():
     assert repetition(empty, Scaler.identity(1), (24.0,), usual=100, longest=400) == (24, 1, 2.0, 0)
 
 
+@pytest.mark.slow
 def test_training_looks_around_its_windows_for_the_week():
     plan = make_plan(week(), Settings())
     assert (plan.settings.season, plan.settings.short_season, plan.settings.window) == (168, 24, 96)

@@ -118,6 +118,7 @@ def test_any_problem_agrees_with_the_dense_joint(seed, seen, scale, noise, radiu
     np.testing.assert_allclose(covs, expected.covariances, rtol=0, atol=1e-6 * np.abs(expected.covariances).max())
 
 
+@pytest.mark.slow
 def test_float32_over_a_thousand_steps_at_ten_states():
     prior, precision, shift = make_problem(4, 1000, 10, diagonal=False, varying=False)
     prior["dynamics"] = 0.95 * np.linalg.qr(prior["dynamics"])[0]

@@ -27,6 +27,7 @@ def test_pieces_are_the_whole(varying):
         np.testing.assert_allclose(together, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one():
     script = """
         import jax

@@ -48,7 +48,14 @@ def _score(arrays, precision, shift, method):
     return p.log_normalizer / 10 + sum(jnp.sum(jnp.sin(part)) for part in parts)
 
 
-@pytest.mark.parametrize(("k", "diagonal", "varying"), [(3, True, False), (3, False, True), (13, False, False)])
+@pytest.mark.parametrize(
+    ("k", "diagonal", "varying"),
+    [
+        (3, True, False),
+        pytest.param(3, False, True, marks=pytest.mark.slow),
+        pytest.param(13, False, False, marks=pytest.mark.slow),
+    ],
+)
 def test_chunks_of_time_give_the_same_numbers_and_gradients(k, diagonal, varying):
     prior, precision, shift = make_problem(0, 33, k, diagonal=diagonal, varying=varying)
     args = tuple(jnp.asarray(x) for x in prior.values()), jnp.asarray(precision), jnp.asarray(shift)

@@ -250,6 +250,7 @@ def test_a_linear_stage_whose_predictions_are_not_finite_is_left_with_its_best_r
     assert all(np.array_equal(a, b) for a, b in zip(leaves(found[-1].state), leaves(resumed), strict=True))
 
 
+@pytest.mark.slow
 def test_residual_chains_are_used_where_the_states_are_few_and_help():
     rng = np.random.default_rng(1)
     own = np.cumsum(rng.standard_normal((1, 400, 30)), axis=1)

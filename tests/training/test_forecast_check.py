@@ -208,6 +208,7 @@ def test_intervals_swing_with_the_season_as_errors_do(fitted):
     assert swings[3] < 0.8 * np.delete(swings, 3).min()
 
 
+@pytest.mark.slow
 def test_a_season_that_the_model_does_not_know_comes_back_in_the_forecast(fitted):
     rng = np.random.default_rng(7)
     season = 3 * rng.standard_normal((9, CHANNELS))
@@ -249,6 +250,7 @@ def test_a_past_that_moved_more_than_training_widens_forecasts(fitted):
     assert widths["shaken"] > 1.3 * widths["as before"]
 
 
+@pytest.mark.slow
 def test_forecasts_of_a_series_in_pieces_are_checked_by_its_last_piece(fitted, monkeypatch):
     size = np.where(np.arange(60) % 12 < 6, 0.8, 0.1)
     truth = waves(1, 120, seed=6)

@@ -141,6 +141,7 @@ def _mean_square(passes, channel, share, to: float) -> float:
     return total / weights
 
 
+@pytest.mark.slow
 def test_intervals_swing_with_the_season_as_errors_do(fitted):
     past, loud = loud_half(240, period=12)
     hidden = np.random.default_rng(3).random(past.shape) < 0.3
@@ -262,6 +263,7 @@ def test_padding_has_no_say(fitted):
     np.testing.assert_allclose(second.std, only.std, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_series_in_pieces_is_checked_piece_by_piece(fitted, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE", 64)
     monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)

@@ -115,6 +115,7 @@ def test_answers_are_those_of_the_series_without_glitches(fitted):
     assert ahead[0][1].ignored.sum() == len(PLACES)
 
 
+@pytest.mark.slow
 def test_a_series_in_pieces_is_looked_at_piece_by_piece(fitted, monkeypatch):
     monkeypatch.setattr(pieces, "PIECE", 64)
     monkeypatch.setattr("svae_cli.prediction.answers.STEPS_AT_ONCE", 64)

@@ -25,6 +25,7 @@ def fitted(shared: Path) -> FittedModel:
     return wave_model(shared)
 
 
+@pytest.mark.slow
 def test_forecasts_are_those_of_the_whole_past_and_little_of_it_is_read(fitted, monkeypatch):
     """With a season, a regression and a check that looks back 16 horizons; a glitch is told by its own step."""
     monkeypatch.setattr(recent, "forgotten", lambda model: 512)

@@ -22,6 +22,7 @@ def periodic(count=12, steps=96):
     return SeriesSet.from_arrays(list(common + SHAPES[time % 12] + 0.1 * rng.standard_normal((count, steps, 4))))
 
 
+@pytest.mark.slow
 def test_a_season_is_found_and_makes_better_predictions():
     states = [list(fit(periodic(), ASKED.changed(season=season)))[-1].state for season in (None, 0)]
     assert [s.plan.settings.season for s in states] == [12, 0]
@@ -55,6 +56,7 @@ def weekly(steps=600):
     return SeriesSet.from_arrays([2 * size + 0.4 * drift + 0.1 * rng.standard_normal((steps, 4))])
 
 
+@pytest.mark.slow
 def test_a_season_longer_than_windows_and_one_within_it_are_both_remembered():
     asked = ASKED.changed(window=30, split="time", season=60, short_season=12)
     state = list(fit(weekly(), asked))[-1].state
