@@ -136,17 +136,17 @@ class ForecastPasses:
         return jnp.minimum(self.horizon, self.start // 2)
 
     @property
-    def _apart(self) -> Int[Array, ""]:
+    def _between(self) -> Int[Array, ""]:
         """Steps between origins."""
         return jnp.clip((self.start - self._back) // (2 * (PASSES - 1)), 1, jnp.maximum(self._back, 1))
 
     def _independent(self, origins: Int[Array, " channel"]) -> Float[Array, " channel"]:
         """How many forecasts that do not overlap say as much."""
-        news = jnp.minimum(self._apart / jnp.maximum(self._back, 1), 1.0).astype(self.values.dtype)
+        news = jnp.minimum(self._between / jnp.maximum(self._back, 1), 1.0).astype(self.values.dtype)
         return jnp.minimum(origins, 1) + jnp.maximum(origins - 1, 0) * news
 
     def _origin(self, number: Int[Array, ""]) -> Int[Array, ""]:
-        return jnp.where(number >= PASSES, self.start, self.start - self._back - number * self._apart)
+        return jnp.where(number >= PASSES, self.start, self.start - self._back - number * self._between)
 
     def _ways(
         self,
@@ -207,10 +207,12 @@ class ForecastPasses:
         in_all, asked = errors.in_all(), jnp.any(errors.counts > 0, axis=1)
         ways = self._ways(known, start, own, horizon, _regressed(model, found.past[-1], start, horizon))
         shares = _shares(in_all, whole, *_first_shares(model, start, ways))
-        weight = weights(in_all, shares, whole * self._independent(jnp.sum(asked, axis=0)))
+        often = self._independent(jnp.sum(asked, axis=0))
+        spoke = jnp.einsum("nwwpc->wc", asked_of.of_ways) > 0
+        weight = weights(in_all, spoke, shares, whole * often)
         parted = apart_in_all(weight, shares, asked_of.of_ways)
-        ratio = _ratio(_relative(in_all, shares, jnp.sum(parted, axis=1)), asked, whole, model.optimism)
-        cycles = ((PASSES - 1) * self._apart + self._back) / (own.period or 1)
+        ratio = _ratio(_relative(in_all, shares, jnp.sum(parted, axis=1)), asked, whole, often, model.optimism)
+        cycles = ((PASSES - 1) * self._between + self._back) / (own.period or 1)
         swings = _swing(errors, shares, parted, horizon, jnp.minimum(cycles / PASSES, 1.0))
         farthest = jnp.sum(jnp.where(asked, asked_of.farthest, 0.0), axis=0) / jnp.maximum(jnp.sum(asked, axis=0), 1)
         return ForecastCheck(shares, weight, ratio, swings, jnp.where(farthest > 0, farthest, 1.0), ways, start)
@@ -239,8 +241,12 @@ def _out_of_sample(optimism: Float[Array, ""], errors: Errors) -> Errors:
 def _relative(
     errors: Errors, shares: Float[Array, "say channel"], parted: Float[Array, "pass *part channel"]
 ) -> Float[Array, "pass *part channel"]:
-    """Squared errors over what was promised, and how far ways were apart; both are sums over variances."""
-    return errors.left(shares) / (jnp.maximum(errors.counts, 1) + parted)
+    """Squared errors over what was promised and how far ways were apart; where they were larger, what is left of them.
+
+    Sums over the variances promised, as how far ways were apart. See ``Corrected.of`` for what is larger.
+    """
+    left, counts = errors.left(shares), jnp.maximum(errors.counts, 1)
+    return jnp.where(left > counts + parted, (left - parted) / counts, left / (counts + parted))
 
 
 def _swing(
@@ -260,14 +266,15 @@ def _swing(
         cycles: looked back on for each origin, 1 at most: what was wrong once is no swing.
     """
     often = max(horizon / errors.counts.shape[1], 1.0)
-    counts = cycles * jnp.minimum(errors.counts / often, 1.0)
-    return swing(_relative(errors, shares, parted), counts, cap=CAP)
+    weight = cycles * jnp.minimum(errors.counts / often, 1.0)
+    return swing(_relative(errors, shares, parted), weight, cap=CAP)
 
 
 def _ratio(
     squares: Float[Array, "origin channel"],
     asked: Bool[Array, "origin channel"],
     whole: Float[Array, ""],
+    often: Float[Array, " channel"],
     optimism: Float[Array, ""] | float,
 ) -> Float[Array, " channel"]:
     """By how much variances grow or shrink: that of all channels first, to which each channel's own is then shrunk.
@@ -276,10 +283,12 @@ def _ratio(
         squares: mean squared errors over variances.
         asked: channels of which there were any, by origin.
         whole: how much of a horizon an origin's forecast was.
+        often: origins as far as their forecasts do not overlap: one event must not be taken for a habit.
         optimism: by how much where there are no origins.
     """
     squares = jnp.where(asked, jnp.maximum(squares, 0.0), 0.0)
-    capped, usual = jnp.minimum(squares, CAP), jnp.sort(squares, axis=0)[(len(squares) - 1) // 2]
+    usual = jnp.sort(squares, axis=0)[(len(squares) - 1) // 2] * jnp.minimum(often / PRIOR, 1.0)
+    capped = jnp.minimum(squares, CAP)
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
 
     def shrunk(total: Array, count: Array, centre: Array) -> Array:

@@ -78,8 +78,8 @@ class Corrected(NamedTuple):
     Attributes:
         mean: of the values.
         variance: of them, noise included.
-        sure: the variance that was promised, or as much less as it proved to be: by this the mean of a bent channel is
-            beyond its median. That errors were large, or ways part, does not say on which side.
+        sure: the variance that was promised, if that is less: by this the mean of a bent channel is beyond its median.
+            That errors were large, or ways part, does not say on which side.
     """
 
     mean: Float[Array, "time channel"]
@@ -88,8 +88,12 @@ class Corrected(NamedTuple):
 
     @classmethod
     def of(cls, mean: Array, variance: Array, more: Array | float, ratio: Array) -> "Corrected":
-        """By what was promised, what comes on top of it, and errors relative to both."""
-        return cls(mean, (variance + more) * ratio, variance * jnp.minimum(ratio, 1.0))
+        """By what was promised, what comes on top of it, and errors relative to both.
+
+        Where they were larger, it was the promise that was too small: what comes on top is no multiple of that.
+        """
+        right = jnp.where(ratio > 1, variance * ratio + more, (variance + more) * ratio)
+        return cls(mean, right, jnp.minimum(variance, right))
 
 
 Conclusion = TypeVar("Conclusion", covariant=True)
