@@ -5,11 +5,13 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 TRAINING = "--latent-dim 17 --em-steps 2 --linear-steps 2 --epochs 1 --recognition mlp --decoder mlp --window 40"
 """So many states that message passing multiplies matrices, and networks."""
 
 
+@pytest.mark.slow
 def test_programs_ask_for_full_precision(svae, tmp_path: Path):
     """Read off what XLA is given: tensor cores would make TF32 of the default, and infinities of a posterior."""
     rng, step = np.random.default_rng(0), np.arange(300)
