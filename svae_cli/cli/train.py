@@ -180,8 +180,13 @@ def command(
     from svae_cli.cli.opening import open_data
 
     validation = "" if val is None else f" --val {shlex.quote(val)}"
-    again = f"svae train {shlex.quote(data)} -o {shlex.quote(str(target))}{validation}{reading.as_flags()} --resume"
-    run = training_run.Run(target=target, force=force, log=log, checkpoint_every=every, console=console, again=again)
+    typed, model = shlex.quote(data), shlex.quote(str(target))
+    again = f"svae train {typed} -o {model}{validation}{reading.as_flags()} --resume"
+    asked = f"{model} {'FILE' if data == '-' else typed}{reading.as_flags()}"
+    then = f"svae impute {asked}, or svae evaluate {asked}"
+    run = training_run.Run(
+        target=target, force=force, log=log, checkpoint_every=every, console=console, again=again, then=then
+    )
     with open_data(data, reading, console) as series:
         run.check(data=data, validation=val, resume=resume)
         computing.prepare(settings.precision)

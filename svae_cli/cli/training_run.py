@@ -37,6 +37,7 @@ class Run:
         checkpoint_every: seconds between checkpoints.
         console: where to talk.
         again: the command that goes on after an interruption.
+        then: the commands that the model is for.
     """
 
     target: Path
@@ -45,6 +46,7 @@ class Run:
     checkpoint_every: float
     console: Console
     again: str
+    then: str
     _described: bool = field(default=False, init=False)
 
     @property
@@ -158,7 +160,7 @@ class Run:
             saved.save(state, finished=stop.number is None)
         if stop.number is not None:
             raise Interrupted("interrupted; all work is saved", signal_number=stop.number, hint=self.again)
-        self._close(state, data)
+        self._close(state)
 
     def _say_data(self, data: SeriesSet) -> None:
         """Size and, where looking takes no time, the missing share and what is odd."""
@@ -193,11 +195,11 @@ class Run:
         with self.log.open("a" if resume else "w", encoding="utf-8") as log:
             yield log
 
-    def _close(self, state: "TrainState", data: SeriesSet) -> None:
+    def _close(self, state: "TrainState") -> None:
         judged = f"best validation score {state.best_score:.4f}" if state.history else "not validated yet"
         self.console.say(f"done in {state.seconds:.0f} s, {judged}")
         self._say_found(state)
-        self.console.say(f"next: svae impute {self.target} {data.source}, or svae evaluate {self.target} {data.source}")
+        self.console.say(f"next: {self.then}")
         summary = {
             "model": str(self.target),
             "best_score": state.best_score,

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import io
 import json
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -181,6 +183,17 @@ def test_every_kind_of_file_is_inspected_and_drawn(svae, answers: Path, stopped:
     for name in ("p.svg", "q.svg"):
         assert svae("plot", "m.svae", "-o", name, cwd=folder).returncode == 0
     assert (folder / "p.svg").read_bytes() == (folder / "q.svg").read_bytes()
+
+
+def test_the_next_command_can_be_typed_as_it_stands(svae, trained: Path, tmp_path: Path, small: tuple[str, ...]):
+    (tmp_path / "my data").mkdir()
+    shutil.copy(trained / "d.h5", tmp_path / "my data" / "d.h5")
+    found = svae("train", "my data/d.h5", "-o", "a b.svae", "--dataset", "data", *small, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    (line,) = (line for line in found.stderr.splitlines() if line.startswith("next: "))
+    program, *command = shlex.split(line.removeprefix("next: ").split(", or ")[0])
+    assert (program, command) == ("svae", ["impute", "a b.svae", "my data/d.h5", "--dataset", "data"])
+    assert svae(*command, cwd=tmp_path).returncode == 0
 
 
 def test_training_says_what_it_does_logs_it_and_repeats(svae, trained: Path, folder: Path, small: tuple[str, ...]):
