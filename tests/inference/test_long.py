@@ -67,6 +67,7 @@ def test_eight_devices_give_the_numbers_of_one():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of dynamax's own imports
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")  # which its escapes are from Python 3.12 on
 def test_dynamax_smooths_alike():
     from dynamax.linear_gaussian_ssm import inference, lgssm_smoother
 

@@ -101,6 +101,7 @@ def test_errors_beyond_what_parts_the_ways_widen_the_promise_alone():
     np.testing.assert_allclose(narrower.sure, narrower.variance)
 
 
+@pytest.mark.slow
 def test_intervals_widen_where_the_ways_part(shared, monkeypatch):
     """A record whose last value and the model's mean say different things, beside the same without how far."""
     fitted, gone = wave_model(shared), waves(1, 84, seed=3)[0]

@@ -184,7 +184,7 @@ def test_steps_on_the_same_batch_climb_to_where_em_of_the_dynamics_ends():
     np.testing.assert_allclose(model.dynamics.matrix, whole.dynamics.matrix, atol=0.02)
 
 
-@pytest.mark.parametrize("posterior", ["svae", "rnn-ar"])
+@pytest.mark.parametrize("posterior", ["svae", pytest.param("rnn-ar", marks=pytest.mark.slow)])
 def test_training_with_it_goes_on_from_a_checkpoint_exactly(tmp_path, posterior):
     data = SeriesSet.from_arrays(list(turned_series(16, 16)))
     asked = QUICK.changed(posterior=posterior)

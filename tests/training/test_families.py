@@ -34,6 +34,7 @@ def frames(count=16, steps=12, height=5, width=6, seed=0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_as_for_users")  # else convolutions take minutes
 def test_frames_train_and_answer_from_the_saved_file(tmp_path):
     data = frames()

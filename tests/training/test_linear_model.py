@@ -168,6 +168,7 @@ def test_gaps_are_filled_by_straight_lines():
     np.testing.assert_allclose(fill_gaps(values, observed)[0, :, 0], [1, 2, 3, 4])
 
 
+@pytest.mark.slow
 def test_float32_keeps_the_gradients_direction_where_channels_repeat_each_other():
     rng = np.random.default_rng(3)
     once = np.cumsum(rng.standard_normal((8, 60, 4)), axis=1)
