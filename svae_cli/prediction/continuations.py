@@ -97,7 +97,7 @@ class Continuations(NamedTuple):
     def added(
         self, mean: Float[Array, "time channel"], ahead: Int[Array, " time"], unknown: Float[Array, "time channel"]
     ) -> Float[Array, "say time channel"]:
-        """What each say adds to a forecast: the simple ways far ahead, the next two, the last value close by.
+        """What each say adds to a forecast: the simple ways far ahead, the next three, the last value close by.
 
         Args:
             mean: the forecast.
@@ -110,7 +110,7 @@ class Continuations(NamedTuple):
             inside = known & ((ahead >= 0) & (ahead < len(said)))[:, None]
             return jnp.where(inside, said[jnp.clip(ahead, 0, len(said) - 1)] - mean, 0.0)[None]
 
-        flat = [at_all_steps(self.smooth.ahead, self.smooth.known)]
+        flat = [beyond[:1], at_all_steps(self.smooth.ahead, self.smooth.known)]
         flat += [at_all_steps(self.regressed, self.known)] if len(self.regressed) else []
         return jnp.concatenate([beyond * unknown, *flat, beyond[:1] * (1 - unknown) ** 2])
 

@@ -30,7 +30,7 @@ def weights(
 
     Args:
         errors: by pass, over the whole season.
-        spoke: says that ever added anything.
+        spoke: ways of their own that ever added anything.
         shares: of each say in the answer; all but the last are 1 in all at most.
         passes: independent ones.
     """

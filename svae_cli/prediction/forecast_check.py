@@ -5,8 +5,9 @@ the last season again. The data that are to be continued show it: forecast their
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
 the model knows least of. So it is with exponential smoothing (``prediction/smoothing.py``), and with the regression of
-each channel on its own last values, if the model has one, at all steps alike. The last value has a second say, at the
-steps that the model knows best: there it may take for noise what has come to stay. Where the errors left are larger
+each channel on its own last values, if the model has one, at all steps alike; with the last value, too, so that nothing
+need be left of a model that is lost. The last value has a third say, at the steps that the model knows best: there it
+may take for noise what has come to stay. Where the errors left are larger
 than promised, the intervals get wider, where they are smaller, narrower, and they swing with the season as those errors
 do.
 """
@@ -23,14 +24,24 @@ from svae_cli.prediction.continuations import Continuations
 from svae_cli.prediction.disagreement import apart, apart_in_all, weights
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Corrected, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.self_check import (
+    PASSES,
+    PRIOR,
+    Corrected,
+    Errors,
+    Moments,
+    best_shares,
+    checked,
+    shrunk,
+    swing,
+)
 from svae_cli.prediction.smoothing import LONGEST_RECORD
 
 CAP = 9.0
 """Largest ratio of a channel after one origin, of its own if not after most: a broken sensor is not a broken model."""
 
 _NEAR = 1 / 3  # of an origin: what its first steps say, which are few
-_DOUBTED = 2  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
+_DOUBTED = 3.0  # times as much must speak for narrower intervals as for wider ones: the past is easier than the future
 _SMOOTHING, _SHORT = 0.3, LONGEST_RECORD // 2  # its share before anything is known, to so many steps; 0 from twice
 _REGRESSION = 0.4  # its share before anything is known, if all its lags are: in training it beat the simple ways
 
@@ -209,6 +220,7 @@ class ForecastPasses:
         shares = _shares(in_all, whole, *_first_shares(model, start, ways))
         often = self._independent(jnp.sum(asked, axis=0))
         spoke = jnp.einsum("nwwpc->wc", asked_of.of_ways) > 0
+        spoke = spoke.at[len(ways.table)].set(False)  # the last value again
         weight = weights(in_all, spoke, shares, whole * often)
         parted = apart_in_all(weight, shares, asked_of.of_ways)
         ratio = _ratio(_relative(in_all, shares, jnp.sum(parted, axis=1)), asked, whole, often, model.optimism)
@@ -291,13 +303,12 @@ def _ratio(
     capped = jnp.minimum(squares, CAP)
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
 
-    def shrunk(total: Array, count: Array, centre: Array) -> Array:
-        wider, narrower = ((n * centre + whole * total) / (n + whole * count) for n in (PRIOR, _DOUBTED * PRIOR))
-        return jnp.where(wider > centre, wider, narrower)
+    def drawn(total: Array, count: Array, centre: Array) -> Array:
+        return shrunk(total / jnp.maximum(count, 1), whole * count, centre, doubt=_DOUBTED)
 
     unlearned = jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
-    of_all = shrunk(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), unlearned)
-    own = shrunk(jnp.sum(jnp.minimum(squares, jnp.maximum(usual, CAP)), axis=0), jnp.sum(asked, axis=0), of_all)
+    of_all = drawn(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), unlearned)
+    own = drawn(jnp.sum(jnp.minimum(squares, jnp.maximum(usual, CAP)), axis=0), jnp.sum(asked, axis=0), of_all)
     return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 
 

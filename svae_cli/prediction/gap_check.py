@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from svae_cli.models.svae import SVAE
 from svae_cli.prediction.own_season import OwnSeason
 from svae_cli.prediction.phases import part_at
-from svae_cli.prediction.self_check import PASSES, PRIOR, Corrected, Errors, Moments, best_shares, checked, swing
+from svae_cli.prediction.self_check import PASSES, Corrected, Errors, Moments, best_shares, checked, shrunk, swing
 
 CAP = 25.0
 """Largest squared error over variance of a channel, mean over a pass: a broken sensor is not a broken model."""
@@ -241,9 +241,10 @@ def _ratio(squares: Float[Array, "pass channel"], counts: Float[Array, "pass cha
 
 
 def _shrunk(squares: Float[Array, "pass *n"], counts: Float[Array, "pass *n"], to: Float[Array, ""]) -> Array:
-    """Mean over passes of the mean square of each, with ``PRIOR`` passes that had the mean ``to``."""
+    """Mean over passes of the mean square of each, drawn to one."""
     weight, means = _weight(counts), jnp.clip(squares / jnp.maximum(counts, 1), 0.0, CAP)
-    return (PRIOR * to + jnp.sum(weight * means, axis=0)) / (PRIOR + jnp.sum(weight, axis=0))
+    passes = jnp.sum(weight, axis=0)
+    return shrunk(jnp.sum(weight * means, axis=0) / jnp.where(passes > 0, passes, 1.0), passes, to)
 
 
 def _weight(counts: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -39,9 +39,10 @@ PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
 
 _TENTHS = 10  # a share is so many tenths
-_WAYS = 6  # to have a say, at most
+_WAYS = 7  # to have a say, at most
 _STATES = 4  # of each choice of exponential smoothing, beside those of the season
 _ROUNDED = 1e-4  # of the variance
+_LEAST = 1e-3  # times smaller are the errors of exact repetition, whatever is found
 
 
 def can_check(model: SVAE) -> bool:
@@ -181,6 +182,25 @@ def best_shares(
     away = (choices[:, :, None] - centre[None]) ** 2
     best = choices[jnp.argmin(loss + jnp.sum(away * penalty[None], axis=1), axis=0)].T
     return jnp.where(passes > 0, best, centre)
+
+
+def shrunk(
+    mean: Float[Array, "*n"], passes: Float[Array, "*#n"], to: Float[Array, "*#n"], *, doubt: float = 1.0
+) -> Float[Array, "*n"]:
+    """A mean of squared errors over variances, drawn to another by ``PRIOR`` passes.
+
+    A larger one as the mean of all passes; a smaller one as their geometric mean: where all errors are a hundredth of
+    what was promised, the arithmetic one would leave intervals as wide as if they were half of it.
+
+    Args:
+        mean: over passes.
+        passes: how many.
+        to: where it is drawn.
+        doubt: times as many passes draw a smaller one.
+    """
+    wider = (PRIOR * to + passes * mean) / (PRIOR + passes)
+    narrower = to * jnp.clip(mean / to, _LEAST, 1.0) ** (passes / (doubt * PRIOR + passes))
+    return jnp.where(mean > to, wider, narrower)
 
 
 class Errors(NamedTuple):

@@ -83,10 +83,10 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         own.append((truth[origin : origin + 10] - mean) / np.sqrt(variance))
         unknown = np.sqrt(variance / variance.max(axis=0))
         smooth = smoothed_by_loops(truth[:origin], period, 10) - mean
-        says = [ways * unknown, smooth[None], ways[:1] * (1 - unknown) ** 2]
+        says = [ways * unknown, ways[:1], smooth[None], ways[:1] * (1 - unknown) ** 2]
         if regression:
             filled = np.where(seen, values, predicted(model, values, seen, inputs)[0])
-            says.insert(2, _regressed(filled, origin, period, maps[origin < 30], 10, 30)[None] - mean)
+            says.insert(3, _regressed(filled, origin, period, maps[origin < 30], 10, 30)[None] - mean)
         # Ten more errors that are the model's alone: all else is away from it by as much.
         more = np.sqrt(optimism - 1) * own[-1]
         parts = [unknown] * len(ways) + [np.ones_like(unknown)] * (len(says) - 2) + [(1 - unknown) ** 2]
@@ -116,7 +116,7 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         return loss(centre, says, slice(None), error, centre)[2]
 
     first = np.zeros(gaps.shape[1] - 1)
-    first[len(ways)] = 0.3  # of smoothing, of 43 steps
+    first[len(ways) + 1] = 0.3  # of smoothing, of 43 steps
     if regression:
         first[-1] = 0.7 * 0.4
     far_of_all = best(far, error, first)
@@ -132,7 +132,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         taken, least, _ = loss(chosen[near], near, only, beside, near_of_all)
         assert taken == pytest.approx(least, rel=1e-3)
         left = error[..., channel] - np.einsum("w,owt->ot", chosen, gaps[..., channel])
-        weight = _weights(error[..., channel], gaps[..., channel], asked[..., channel], chosen, often)
+        of_channel = (a[..., channel] for a in (error, gaps, asked))
+        weight = _weights(*of_channel, chosen, often, again=len(ways))
         np.testing.assert_allclose(found.weight[:, channel], weight, rtol=2e-2, atol=2e-3)  # float32
         parted[..., channel] = _parted(gaps[:, :, :10, channel], chosen, weight)
         counted = np.sum(asked[:, :10, channel] * parted[..., channel], axis=1)
@@ -140,8 +141,8 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
     of_all = (4 * optimism + np.minimum(ratios, 9).mean(axis=1).sum()) / 12
     ratios = np.minimum(ratios, np.maximum(np.sort(ratios, axis=0)[3] * often / 4, 9))
     assert of_all > optimism
-    wider, narrower = ((n * of_all + ratios.sum(axis=0)) / (n + 8) for n in (4, 8))
-    expected = np.maximum(np.where(wider > of_all, wider, narrower), 1.0)
+    own = [_drawn(mean, of_all) for mean in ratios.mean(axis=0)]
+    expected = np.maximum(own, 1.0)
     np.testing.assert_allclose(found.ratio, expected, rtol=5e-3)  # float32
     if period is None:
         np.testing.assert_allclose(found.swing, np.ones((1, CHANNELS)), rtol=1e-6)
@@ -158,13 +159,19 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
     np.testing.assert_allclose(said, ways, rtol=1e-5, atol=1e-5)
 
 
-def _weights(error, gaps, asked, shares, passes: float) -> np.ndarray:
-    """Of one channel: shares, and what has been right by itself; the last say is not by itself."""
+def _weights(error, gaps, asked, shares, passes: float, again: int) -> np.ndarray:
+    """Of one channel: shares, and what has been right by itself; the last say is not, nor the last value again."""
     alone = [np.sum(asked * (error - gaps[:, way]) ** 2) / 8 for way in range(len(shares) - 1)]
+    alone[again] = np.inf
     right = 1 / np.array([*alone, np.inf, np.sum(asked * error**2) / 8])
     rest = 1 - shares[:-1].sum()
     given = np.array([*shares[:-1], min(shares[-1], rest), max(rest - shares[-1], 0)])
     return ((passes * given + 4 * right / right.sum()) / (passes + 4))[:-1]
+
+
+def _drawn(mean: float, to: float) -> float:
+    """Of eight passes, by four that had another mean; if they say less, by twelve, and geometrically."""
+    return (4 * to + 8 * mean) / 12 if mean > to else (to**12 * max(mean, to / 1000) ** 8) ** (1 / 20)
 
 
 def _relative(left: float, count: float, parted: float) -> np.ndarray:
@@ -299,7 +306,7 @@ def test_one_broken_channel_does_not_decide_alone():
     squares = jnp.ones((8, 10)).at[:, 0].set(1000.0)
     of_all = (4 + 8 * (9 + 9) / 10) / 12
     found = _ratio(squares, jnp.ones((8, 10), bool), jnp.asarray(1.0), OFTEN, 1.0)
-    np.testing.assert_allclose(found, [(4 * of_all + 8 * 1000) / 12, *[(8 * of_all + 8) / 16] * 9], rtol=1e-6)
+    np.testing.assert_allclose(found, [(4 * of_all + 8 * 1000) / 12, *[_drawn(1.0, of_all)] * 9], rtol=1e-6)
     asked = jnp.ones((8, 10), bool).at[:, 1].set(False)
     assert float(_ratio(squares, asked, jnp.asarray(1.0), OFTEN, 1.0)[1]) == pytest.approx(
         (4 + 8 * (9 + 8) / 9) / 12, rel=1e-6
@@ -329,13 +336,16 @@ def test_a_regression_is_taken_for_as_wrong_as_where_it_did_not_learn():
     np.testing.assert_allclose(left, [expected, 2 * expected], rtol=1e-6)
 
 
-def test_narrower_intervals_need_twice_the_evidence_and_all_channels():
+def test_narrower_intervals_need_three_times_the_evidence_and_all_channels():
     asked, whole = jnp.ones((8, 4), bool), jnp.asarray(1.0)
     found = _ratio(jnp.full((8, 4), 0.5).at[:, 0].set(0.1), asked, whole, OFTEN, 1.0)
-    of_all = (8 + 8 * (0.1 + 1.5) / 4) / 16
-    np.testing.assert_allclose(found, [of_all, *[max((8 * of_all + 8 * 0.5) / 16, of_all)] * 3], rtol=1e-6)
+    of_all = _drawn((0.1 + 1.5) / 4, 1.0)
+    np.testing.assert_allclose(found, [of_all] * 4, rtol=1e-6)
     doubted = _ratio(jnp.full((8, 4), 0.5), asked, whole, OFTEN, 1.4)
-    np.testing.assert_allclose(doubted, [(8 * 1.4 + 8 * 0.5) / 16] * 4, rtol=1e-6)
+    np.testing.assert_allclose(doubted, _drawn(0.5, 1.4), rtol=1e-6)
+    exact = _ratio(jnp.full((8, 4), 1e-9), asked, whole, OFTEN, 1.0)
+    np.testing.assert_allclose(exact, 0.001**0.4, rtol=1e-5)  # not half of the promise, nor nothing
+    np.testing.assert_allclose(_ratio(jnp.zeros((8, 4)), ~asked, whole, OFTEN, 1.3), 1.3, rtol=1e-6)
     mixed = _ratio(jnp.full((8, 4), 2.0).at[:, 0].set(0.1), asked, whole, OFTEN, 1.0)
     assert float(mixed[0]) == 1.0
     assert bool(jnp.all(mixed[1:] > 1.3))

@@ -131,14 +131,17 @@ def _best_share(passes, channel, centre: float) -> float:
 
 
 def _mean_square(passes, channel, share, to: float) -> float:
-    total, weights = PRIOR * to, PRIOR
+    total = weights = 0.0
     for error, beyond, variance, hidden in passes:
         left = ((error - beyond * share) ** 2 / variance).sum(axis=0)[:, channel]
         n = hidden[:, channel].sum()
         if n:
             total += n / (n + 8) * min(left[hidden[:, channel]].mean(), CAP)
         weights += n / (n + 8)
-    return total / weights
+    if not weights:
+        return to
+    mean = total / weights
+    return (PRIOR * to + total) / (PRIOR + weights) if mean > to else to * (mean / to) ** (weights / (PRIOR + weights))
 
 
 @pytest.mark.slow
