@@ -7,8 +7,8 @@
 Forecasts: a model is trained with defaults on the first four fifths; the rest is forecast from up to six origins, each
 time from all that is known until then. "VAR" is a vector autoregression of as many lags as AIC chooses, "ETS"
 exponential smoothing of each channel (the best by AICc of all usual kinds); both are statsmodels', fitted anew at each
-origin, ETS told the season. Errors are absolute ones in mean changes over a season (without one, a step) of each
-channel, then the geometric mean over channels.
+origin, which the model is not, ETS told the season. Errors are absolute ones in mean changes over a season (without
+one, a step) of each channel, then the geometric mean over channels.
 
 Gaps: of the whole record a tenth of the values and runs of 3 to 8 steps are hidden, channel by channel; a model is
 trained on what is left and fills them. Errors are absolute ones in standard deviations. "line" is the straight line
@@ -73,16 +73,12 @@ def forecasts(name: str, record: np.ndarray, season: int, horizon: int, options:
 def others(past: np.ndarray, horizon: int, season: int) -> dict[str, np.ndarray]:
     """The last value, the last season, exponential smoothing and a vector autoregression; gaps are lines for them."""
     filled = line(past)
-    again = filled[-season:][np.arange(horizon) % season]
     smooth = [
         ets(c, season, c.min() > 0).forecast(horizon) if np.ptp(c) > 0 else c[-1:].repeat(horizon) for c in filled.T
     ]
-    return {
-        "last value": filled[-1:].repeat(horizon, axis=0),
-        "last season": again,
-        "ETS": np.stack(smooth, axis=1),
-        "VAR": autoregression(filled, horizon),
-    }
+    last = {"last value": filled[-1:].repeat(horizon, axis=0)}
+    again = {"last season": filled[-season:][np.arange(horizon) % season]} if season > 1 else {}
+    return last | again | {"ETS": np.stack(smooth, axis=1), "VAR": autoregression(filled, horizon)}
 
 
 def autoregression(past: np.ndarray, horizon: int) -> np.ndarray:
@@ -95,7 +91,7 @@ def autoregression(past: np.ndarray, horizon: int) -> np.ndarray:
         try:
             found = model.fit(maxlags=most, ic="aic")
             said = found.forecast(model.endog[-max(found.k_ar, 1) :], horizon)
-        except np.linalg.LinAlgError:  # channels that repeat each other, or too few steps
+        except (ValueError, np.linalg.LinAlgError):  # too few steps, or channels that repeat each other
             return past[-1:].repeat(horizon, axis=0)
     return said * std + mean
 
@@ -181,7 +177,7 @@ SETS: dict[str, tuple[str, str, int, int]] = {
     "prison": ("fpp2/prison", "", 4, 4),
     "seatbelts": ("datasets/Seatbelts", "DriversKilled drivers front rear kms PetrolPrice VanKilled", 12, 12),
     "thatcher": ("stevedata/thatcher_approval", "govt_sat govt_dis thatcher_sat thatcher_dis opp_sat opp_dis", 1, 6),
-    "traffic": ("wooldridge/traffic2", "totacc fatacc injacc pdoacc", 12, 12),
+    "accidents": ("wooldridge/traffic2", "totacc fatacc injacc pdoacc", 12, 12),
     "uschange": ("fpp2/uschange", "", 1, 8),
     "volat": ("wooldridge/volat", "sp500 divyld i3 ip", 12, 12),
 }
@@ -190,19 +186,27 @@ SETS: dict[str, tuple[str, str, int, int]] = {
 
 def table(found: dict[str, dict]) -> str:
     """As Markdown: errors of each method in forecasts and in gaps, and mean ranks in forecasts."""
-    methods, ways = list(next(iter(found.values()))["mase"]), ("svae", "line", "cycle")
+    methods, ways = ("svae", "last value", "last season", "ETS", "VAR"), ("svae", "line", "cycle")
     heads = ["steps, channels, season, ahead", "cov90", *methods, "gaps: cov90", *ways]
     lines = [f"| record | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for name, row in found.items():
         cells = [f"{row['shape'][0]}, {row['shape'][1]}, {row['season']}, {row['horizon']}", f"{row['cov90']:.2f}"]
-        cells += _bold([row["mase"][m] for m in methods]) + [f"{row['gaps']['cov90']:.2f}"]
+        cells += _bold([row["mase"].get(m, np.nan) for m in methods]) + [f"{row['gaps']['cov90']:.2f}"]
         cells += _bold([row["gaps"]["mae"].get(w, np.nan) for w in ways])
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    ranks = np.mean([pd.Series(row["mase"]).rank()[methods] for row in found.values()], axis=0)
+    ranks = pd.DataFrame([pd.Series(row["mase"]).rank() for row in found.values()]).mean()
     covers = [
         np.mean([of(row) for row in found.values()]) for of in (lambda r: r["cov90"], lambda r: r["gaps"]["cov90"])
     ]
-    cells = ["", f"{covers[0]:.2f}", *(f"{rank:.2f}" for rank in ranks), f"{covers[1]:.2f}", "", "", ""]
+    cells = [
+        "",
+        f"{covers[0]:.2f}",
+        *(f"{ranks[m]:.2f}" if m in ranks else "" for m in methods),
+        f"{covers[1]:.2f}",
+        "",
+        "",
+        "",
+    ]
     return "\n".join([*lines, f"| all {len(found)}: mean, mean rank | {' | '.join(cells)} |"])
 
 

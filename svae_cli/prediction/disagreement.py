@@ -21,6 +21,7 @@ def weights(
     spoke: Bool[Array, "say channel"],
     shares: Float[Array, "say channel"],
     passes: Float[Array, " channel"],
+    again: int | None = None,
 ) -> Float[Array, "say channel"]:
     """How likely each say is to be right; the rest of 1 is the model's.
 
@@ -30,9 +31,10 @@ def weights(
 
     Args:
         errors: by pass, over the whole season.
-        spoke: ways of their own that ever added anything.
+        spoke: says that ever added anything.
         shares: of each say in the answer; all but the last are 1 in all at most.
         passes: independent ones.
+        again: the say that is the way of the first one again: of the two the better one is a way; None without.
     """
     rest = jnp.maximum(1 - jnp.sum(shares[:-1], axis=0, keepdims=True), 0.0)
     close = jnp.minimum(shares[-1:], rest)
@@ -41,6 +43,9 @@ def weights(
     by_way = errors.own[:, None] - 2 * errors.with_ways + jnp.einsum("nwwc->nwc", errors.of_ways)
     alone = jnp.concatenate([by_way, errors.own[:, None]], axis=1) / jnp.maximum(errors.counts, 1)[:, None]
     mean = jnp.sum(alone, axis=0) / jnp.maximum(often, 1)
+    if again is not None:
+        better = mean[again] < mean[0]
+        spoke = spoke.at[0].set(spoke[0] & ~better).at[again].set(spoke[again] & better)
     ways = jnp.concatenate([spoke.at[-1].set(False), jnp.ones_like(spoke[:1])])
     right = jnp.where(ways, 1 / jnp.maximum(mean, _RIGHT * (1 + mean[-1:])), 0.0)
     any_way = jnp.where(often > 0, right / jnp.sum(right, axis=0), given)

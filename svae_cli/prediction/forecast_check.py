@@ -7,9 +7,8 @@ much of them goes into the forecast (Bates and Granger, "The combination of fore
 the model knows least of. So it is with exponential smoothing (``prediction/smoothing.py``), and with the regression of
 each channel on its own last values, if the model has one, at all steps alike; with the last value, too, so that nothing
 need be left of a model that is lost. The last value has a third say, at the steps that the model knows best: there it
-may take for noise what has come to stay. Where the errors left are larger
-than promised, the intervals get wider, where they are smaller, narrower, and they swing with the season as those errors
-do.
+may take for noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, where
+they are smaller, narrower, and they swing with the season as those errors do.
 """
 
 from dataclasses import dataclass
@@ -50,8 +49,9 @@ class ForecastCheck(NamedTuple):
     """What the past of a series says of the forecasts of its future.
 
     Attributes:
-        shares: of each simple way in the forecast of the steps that are known least, of smoothing and of the regression
-            in all, then of the last value in that of the steps that are known best; the rest is the model's.
+        shares: of each simple way in the forecast of the steps that are known least; of the last value, of smoothing
+            and of the regression in all alike; of the last value in that of the steps that are known best. The rest is
+            the model's.
         weight: how likely each of them is to be right, which says how much it counts that they part.
         ratio: squared errors over the variances promised, of known steps forecast from those before; each channel's
             own, shrunk to that of all, which is shrunk to the model's optimism; below 1 no channel's is smaller than
@@ -220,8 +220,7 @@ class ForecastPasses:
         shares = _shares(in_all, whole, *_first_shares(model, start, ways))
         often = self._independent(jnp.sum(asked, axis=0))
         spoke = jnp.einsum("nwwpc->wc", asked_of.of_ways) > 0
-        spoke = spoke.at[len(ways.table)].set(False)  # the last value again
-        weight = weights(in_all, spoke, shares, whole * often)
+        weight = weights(in_all, spoke, shares, whole * often, again=len(ways.table))
         parted = apart_in_all(weight, shares, asked_of.of_ways)
         ratio = _ratio(_relative(in_all, shares, jnp.sum(parted, axis=1)), asked, whole, often, model.optimism)
         cycles = ((PASSES - 1) * self._between + self._back) / (own.period or 1)
@@ -303,12 +302,13 @@ def _ratio(
     capped = jnp.minimum(squares, CAP)
     by_origin = jnp.sum(capped, axis=1) / jnp.maximum(jnp.sum(asked, axis=1), 1)
 
-    def drawn(total: Array, count: Array, centre: Array) -> Array:
-        return shrunk(total / jnp.maximum(count, 1), whole * count, centre, doubt=_DOUBTED)
+    def drawn(total: Array, count: Array, centre: Array, apart: Array) -> Array:
+        mean = total / jnp.maximum(count, 1)
+        return shrunk(mean, whole * count, centre, doubt=_DOUBTED, independent=whole * apart)
 
     unlearned = jnp.maximum(jnp.asarray(optimism, whole.dtype), 1.0)
-    of_all = drawn(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), unlearned)
-    own = drawn(jnp.sum(jnp.minimum(squares, jnp.maximum(usual, CAP)), axis=0), jnp.sum(asked, axis=0), of_all)
+    of_all = drawn(jnp.sum(by_origin), jnp.sum(jnp.any(asked, axis=1)), unlearned, jnp.max(often))
+    own = drawn(jnp.sum(jnp.minimum(squares, jnp.maximum(usual, CAP)), axis=0), jnp.sum(asked, axis=0), of_all, often)
     return jnp.maximum(own, jnp.minimum(of_all, 1.0))
 
 
@@ -351,8 +351,9 @@ def _shares(
     most = jnp.max(origins, keepdims=True) * whole
     given = jnp.stack([smoothing] if regression is None else [smoothing, regression]).astype(whole.dtype)
     first = jnp.zeros_like(linear_of_all).at[-1 - len(given) : -1, 0].set(given)
-    centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, first)
-    return _far_then_near(own, square, linear, origins * whole, centre)
+    flat = 1 + len(given)
+    centre = _far_then_near(own_of_all, square_of_all, linear_of_all, most, first, flat)
+    return _far_then_near(own, square, linear, origins * whole, centre, flat)
 
 
 def _far_then_near(
@@ -361,10 +362,14 @@ def _far_then_near(
     linear: Float[Array, "say channel"],
     passes: Float[Array, "#channel"],
     centre: Float[Array, "say #channel"],
+    flat: int,
 ) -> Float[Array, "say channel"]:
-    """``best_shares`` of all but the last, and, with these, of that: the last value close by."""
+    """``best_shares`` of all but the last, and, with these, of that: the last value close by.
+
+    Of what the ``flat`` says before it leave, which are those at all steps alike: no step is moved beyond the ways.
+    """
     far = best_shares(own, square[:-1, :-1], linear[:-1], passes, centre[:-1])
     left = own - 2 * jnp.sum(far * linear[:-1], axis=0) + jnp.einsum("vc,vwc,wc->c", far, square[:-1, :-1], far)
     close = linear[-1:] - jnp.sum(far * square[-1, :-1], axis=0)
     near = best_shares(left, square[-1:, -1:], close, passes * _NEAR, centre[-1:])
-    return jnp.concatenate([far, near])
+    return jnp.concatenate([far, jnp.minimum(near, jnp.maximum(1 - jnp.sum(far[-flat:], axis=0), 0.0))])

@@ -9,7 +9,7 @@ The noise of a model is the same at all times; that of demand, sunshine or traff
 apart by the phase of the season: nights are easier to predict than days, and intervals should say so.
 """
 
-import itertools
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -39,10 +39,9 @@ PRIOR = 4.0
 """Passes' worth of belief that the model is right."""
 
 _TENTHS = 10  # a share is so many tenths
-_WAYS = 7  # to have a say, at most
 _STATES = 4  # of each choice of exponential smoothing, beside those of the season
 _ROUNDED = 1e-4  # of the variance
-_LEAST = 1e-3  # times smaller are the errors of exact repetition, whatever is found
+_LEAST = 1e-3  # is the mean square of the errors of exact repetition, whatever is found
 
 
 def can_check(model: SVAE) -> bool:
@@ -62,9 +61,10 @@ def is_checked(model: SVAE, data: SeriesSet, *, asked: bool | None = None, horiz
 def numbers_kept(model: SVAE) -> int:
     """Numbers that a check of one series has in memory at once, beside those of an answer."""
     period = 1 if model.season is None else model.season.period
-    by_phase = 2 * (LOOKS + PASSES + 1) * _WAYS**2 * parts_of(period)
+    says = (1 if model.season is None else 3) + 3 + (model.lags is not None)
+    by_phase = 2 * (LOOKS + PASSES + 1) * says**2 * parts_of(period)
     smoothing = (min(period, LONGEST_SEASON) + _STATES) * choices(period)
-    shares = math.comb(_TENTHS + _WAYS - 1, _TENTHS) * _WAYS
+    shares = math.comb(_TENTHS + says - 1, _TENTHS) * says
     by_channel = by_phase + smoothing + shares
     return by_channel * len(model.decoder.offset)
 
@@ -185,22 +185,29 @@ def best_shares(
 
 
 def shrunk(
-    mean: Float[Array, "*n"], passes: Float[Array, "*#n"], to: Float[Array, "*#n"], *, doubt: float = 1.0
+    mean: Float[Array, "*n"],
+    passes: Float[Array, "*#n"],
+    to: Float[Array, "*#n"],
+    *,
+    doubt: float = 1.0,
+    independent: Float[Array, "*#n"] | None = None,
 ) -> Float[Array, "*n"]:
     """A mean of squared errors over variances, drawn to another by ``PRIOR`` passes.
 
-    A larger one as the mean of all passes; a smaller one as their geometric mean: where all errors are a hundredth of
-    what was promised, the arithmetic one would leave intervals as wide as if they were half of it.
+    To a smaller one as the arithmetic mean of both; to a larger one as the geometric: where all errors are a hundredth
+    of what was promised, the arithmetic one would leave intervals as wide as if they were half of it.
 
     Args:
         mean: over passes.
         passes: how many.
         to: where it is drawn.
         doubt: times as many passes draw a smaller one.
+        independent: of the passes; what was calm once may have been so by chance. None for all.
     """
     wider = (PRIOR * to + passes * mean) / (PRIOR + passes)
-    narrower = to * jnp.clip(mean / to, _LEAST, 1.0) ** (passes / (doubt * PRIOR + passes))
-    return jnp.where(mean > to, wider, narrower)
+    much, most = (n / (doubt * PRIOR + n) for n in (passes, passes if independent is None else independent))
+    narrower = to * jnp.maximum(jnp.clip(mean / to, 0.0, 1.0) ** much, _LEAST**most)
+    return jnp.where(mean > to, wider, jnp.maximum(narrower, jnp.minimum(to, _LEAST)))
 
 
 class Errors(NamedTuple):
@@ -314,7 +321,11 @@ def swing(
     return own / jnp.mean(own, axis=0)
 
 
+@functools.lru_cache
 def _simplex(ways: int) -> np.ndarray:
     """All shares in tenths that add up to 1 at most; none first, which wins where all are alike."""
-    tenths = itertools.product(range(_TENTHS + 1), repeat=ways)
-    return np.array([t for t in tenths if sum(t) <= _TENTHS]) / _TENTHS
+
+    def tenths(ways: int, left: int) -> list[tuple[int, ...]]:
+        return [(t, *rest) for t in range(left + 1) for rest in tenths(ways - 1, left - t)] if ways else [()]
+
+    return np.array(tenths(ways, _TENTHS)) / _TENTHS
