@@ -160,6 +160,7 @@ def read(wheels: Path, path: str, channels: str) -> np.ndarray:
 
 
 SETS: dict[str, tuple[str, str, int, int]] = {
+    "accidents": ("wooldridge/traffic2", "totacc fatacc injacc pdoacc", 12, 12),
     "airquality": ("datasets/airquality", "Ozone Solar.R Wind Temp", 1, 7),
     "approval": ("wooldridge/approval", "sp500 cpi approve gasprice unemploy", 1, 6),
     "arrivals": ("fpp2/arrivals", "", 4, 8),
@@ -177,7 +178,6 @@ SETS: dict[str, tuple[str, str, int, int]] = {
     "prison": ("fpp2/prison", "", 4, 4),
     "seatbelts": ("datasets/Seatbelts", "DriversKilled drivers front rear kms PetrolPrice VanKilled", 12, 12),
     "thatcher": ("stevedata/thatcher_approval", "govt_sat govt_dis thatcher_sat thatcher_dis opp_sat opp_dis", 1, 6),
-    "accidents": ("wooldridge/traffic2", "totacc fatacc injacc pdoacc", 12, 12),
     "uschange": ("fpp2/uschange", "", 1, 8),
     "volat": ("wooldridge/volat", "sp500 divyld i3 ip", 12, 12),
 }
