@@ -5,7 +5,7 @@ the last season again. The data that are to be continued show it: forecast their
 to 8 origins, and see by how much each of the simplest continuations would have made the model's forecast better. That
 much of them goes into the forecast (Bates and Granger, "The combination of forecasts", 1969), most at the steps that
 the model knows least of. So it is with exponential smoothing (``prediction/smoothing.py``), and with the regression of
-each channel on its own last values, if the model has one, at all steps alike; with the last value, too, so that nothing
+each channel on its own last values, if the model has one, at all steps alike; with the last value, too, so that little
 need be left of a model that is lost. The last value has a third say, at the steps that the model knows best: there it
 may take for noise what has come to stay. Where the errors left are larger than promised, the intervals get wider, where
 they are smaller, narrower, and they swing with the season as those errors do.
