@@ -19,6 +19,7 @@ StartKind = Literal["linear", "random"]
 ObjectiveKind = Literal["auto", "elbo", "predictive"]
 PriorUpdate = Literal["gradient", "closed-form"]
 ResidualKind = Literal["auto", "on", "off"]
+StatesKind = Literal["auto", "shared", "own"]
 Preset = Literal["fast", "default", "thorough"]
 
 
@@ -30,6 +31,9 @@ class Settings:
 
     Attributes:
         latent_dim: latent states K; None lets the linear start choose.
+        states: "shared" ones may load on any channel and follow from any other; "own" are a level and a slope for each
+            channel, joined by what moves them at the same step alone; "auto" takes these where they predict held-out
+            values clearly better, and asks where values are not too many and next to none is missing.
         hidden: widths of the hidden layers of the networks.
         recognition: network from observations to potentials.
         decoder: network from latent states to observations.
@@ -79,6 +83,7 @@ class Settings:
     """
 
     latent_dim: int | None = None
+    states: StatesKind = "auto"
     hidden: tuple[int, ...] = (64, 64)
     recognition: RecognitionKind = "auto"
     decoder: DecoderKind = "auto"

@@ -8,6 +8,7 @@ import numpy as np
 
 from svae_cli import baselines, metrics, prediction
 from svae_cli.comparison import in_words, score_rows
+from svae_cli.data.fingerprint import fingerprint_of as fingerprint_of
 from svae_cli.data.gaps import GapPattern
 from svae_cli.data.seasonality import detect_periods
 from svae_cli.data.series import SeriesSet
@@ -24,7 +25,6 @@ from svae_cli.holdout import (
 )
 from svae_cli.models.fitted import FittedModel
 from svae_cli.results import Prediction
-from svae_cli.training.plan import fingerprint_of as fingerprint_of
 
 _SEASON_SERIES = 64  # series that the season is looked for in
 

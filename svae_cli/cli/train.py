@@ -33,6 +33,7 @@ from svae_cli.config import (
     SplitKind,
     Standardization,
     StartKind,
+    StatesKind,
     TransformKind,
 )
 
@@ -50,6 +51,9 @@ class Fitting:
 
     preset: Annotated[Preset, typer.Option("--preset", help="How long to train.", show_default=True)] = Settings.preset
     latent_dim: Annotated[int | None, typer.Option("--latent-dim", help="Latent states; default chosen.")] = None
+    states: Annotated[
+        StatesKind, typer.Option("--states", help="Shared by channels, or a level and a slope for each.")
+    ] = Settings.states
     hidden: Annotated[
         str, typer.Option("--hidden", metavar="W,W", help="Widths of hidden layers.", show_default=True)
     ] = ",".join(map(str, Settings.hidden))

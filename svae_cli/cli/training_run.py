@@ -114,10 +114,10 @@ class Run:
         for text in found["warnings"]:
             self.console.warn(text)
         from svae_cli.files.checkpoint import load_checkpoint
-        from svae_cli.training.plan import make_plan
+        from svae_cli.training.states_choice import choose_plan
 
         state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
-        plan = make_plan(data, settings, valid=validation) if state is None else state.plan
+        plan = choose_plan(data, settings, valid=validation) if state is None else state.plan
         for name, reason in plan.choices.items():
             self.console.say(f"{name}: {reason}")
         asked = {k: v for k, v in settings.to_json().items() if v != Settings().to_json()[k]}

@@ -18,10 +18,11 @@ from svae_cli.models.build import skeleton
 from svae_cli.models.svae import SVAE
 from svae_cli.training.fit import STAGES, TrainState
 from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
-from svae_cli.training.plan import Plan, make_plan
+from svae_cli.training.plan import Plan
+from svae_cli.training.states_choice import choose_plan
 
 FORMAT = "svae-checkpoint-1"
-_CHOSEN = ("latent_dim", "window", "batch_size", "linear_steps", "season", "short_season", "lags")
+_CHOSEN = ("states", "latent_dim", "window", "batch_size", "linear_steps", "season", "short_season", "lags")
 _TEXT = h5py.string_dtype("utf-8")
 
 
@@ -99,7 +100,7 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
             raise DataError("the training was begun with validation data of its own", hint="--val FILE as before")
         if valid is not None and not begun.given_validation:
             raise DataError("the training was begun without --val", hint="leave --val out")
-        plan = make_plan(data, asked, valid)
+        plan = choose_plan(data, asked, valid)
         if plan.fingerprint != begun.fingerprint:
             raise DataError(
                 "these are not the data that the training was begun with",

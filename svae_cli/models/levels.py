@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Complex
+from jaxtyping import Complex, Float
 
 from svae_cli.models.dynamics import Dynamics
 
+_ONE_SIDED = 1.645  # standard deviations: 95 % of a Gaussian are below
 _LARGEST_CHANGE = 0.1  # of an entry of A; eigenvectors that are nearly alike would turn a small change into a large one
 
 
@@ -38,10 +39,35 @@ def with_unit_roots(dynamics: Dynamics, *, steps: int, window: int) -> Dynamics:
     changed = ((vectors * np.where(chosen, 1.0, roots)) @ inverse).real
     if not chosen.any() or not np.abs(changed - transition).max() < _LARGEST_CHANGE:
         return dynamics
-    # Without the pull there is no mean to be pulled to; what the bias would be then is drift.
+    # Without the pull there is no mean to be pulled to; what the bias would be then is no drift.
     bias = ((vectors * ~chosen) @ inverse).real @ np.asarray(dynamics.bias, np.float64)
+    bias += _drift(dynamics, vectors[:, chosen], inverse[chosen], steps, window)
     dtype = dynamics.transition.dtype
     return replace(dynamics, transition=jnp.asarray(changed, dtype), bias=jnp.asarray(bias, dtype))
+
+
+def _drift(
+    dynamics: Dynamics,
+    vectors: Complex[np.ndarray, "state root"],
+    inverse: Complex[np.ndarray, "root state"],
+    steps: int,
+    window: int,
+) -> Float[np.ndarray, " state"]:
+    """Mean change a step of random walks, as the dynamics expect it within a window; none if it may be chance.
+
+    The squared mean of so many changes of k walks, relative to its variance, has a chi-squared distribution. If they do
+    not drift, it is beyond Wilson and Hilferty's (1931) quantile in 5 of 100 records.
+    """
+    begin = mean = np.asarray(dynamics.initial_mean, np.float64)
+    for _ in range(window - 1):
+        mean = np.asarray(dynamics.matrix, np.float64) @ mean + np.asarray(dynamics.bias, np.float64)
+    change = np.real(vectors @ inverse) @ (mean - begin) / max(window - 1, 1)
+    k = len(inverse)
+    along = np.linalg.svd(np.concatenate([np.real(vectors), np.imag(vectors)], axis=1))[0][:, :k]
+    walks = np.real(along.T @ vectors @ inverse)  # from the states to coordinates along the walks
+    drift, noise = along.T @ change, walks @ np.asarray(dynamics.noise_cov.matrix, np.float64) @ walks.T / steps
+    by_chance = k * (1 - 2 / (9 * k) + _ONE_SIDED * np.sqrt(2 / (9 * k))) ** 3
+    return change if drift @ np.linalg.solve(noise, drift) > by_chance else np.zeros_like(change)
 
 
 def count_unit_roots(dynamics: Dynamics) -> int:

@@ -22,6 +22,7 @@ from svae_cli.models.posteriors import ChainPosterior
 from svae_cli.models.svae import SVAE, AnyPosterior
 from svae_cli.traced import kept
 from svae_cli.training.batched import batched
+from svae_cli.training.structure import Structure
 
 RIDGE = 1e-4  # weight of a unit-variance pseudo-sample a state, relative to the number of samples
 _PATHS = 16  # of a posterior without closed form
@@ -122,20 +123,28 @@ def dynamics_statistics(
     )
 
 
-def fitted_dynamics(s: DynamicsStatistics, like: Dynamics) -> Dynamics:
+def fitted_dynamics(s: DynamicsStatistics, like: Dynamics, structure: Structure | None = None) -> Dynamics:
     """The dynamics of largest expected log density, in float64 NumPy, under a weak prior that keeps them regular.
 
     Args:
         s: statistics, as float64 NumPy arrays.
         like: whose type of numbers and whose stability constraint are kept.
+        structure: what is free to move; None for everything. Weights are then those given the noise of ``like``, and
+            noise that given them: conditional maximization (Meng and Rubin, 1993), which never lowers the likelihood,
+            with the prior on what lasts.
     """
     dim = like.latent_dim
     ridge = RIDGE * (1 + s.transitions) * np.eye(len(s.then_then))
     ridge[dim:, dim:] *= 1e-3
-    weights = np.linalg.solve(s.then_then + ridge, np.asarray(s.now_then).T).T
+    if structure is None:
+        weights = np.linalg.solve(s.then_then + ridge, np.asarray(s.now_then).T).T
+    else:
+        weights = _structured_weights(s.then_then + ridge, np.asarray(s.now_then), like, structure)
     if like.stable:
         weights[:, :dim] /= max(1.0, float(np.linalg.norm(weights[:, :dim], ord=2)))
     noise = s.now_now - weights @ s.now_then.T - s.now_then @ weights.T + weights @ s.then_then @ weights.T
+    if structure is not None:
+        noise = np.where(structure.noise, noise, 0.0)
     first = np.asarray(s.first / s.windows)
     return Dynamics.from_moments(
         initial_mean=first,
@@ -147,6 +156,26 @@ def fitted_dynamics(s: DynamicsStatistics, like: Dynamics) -> Dynamics:
         dtype=like.transition.dtype,
         stable=like.stable,
     )
+
+
+def _structured_weights(
+    then_then: Any, now_then: np.ndarray, like: Dynamics, structure: Structure
+) -> Float[np.ndarray, "state regressor"]:
+    """Generalised least squares for the free ones: rows with regressors of their own, whose noise is correlated.
+
+    "Seemingly unrelated regressions": Zellner, Journal of the American Statistical Association, 1962.
+    """
+    dim = like.latent_dim
+    known = np.ones((dim, len(then_then) - dim), bool)
+    row, column = np.nonzero(np.concatenate([structure.transition, known], axis=1))
+    noise = np.asarray(like.noise_cov.matrix, np.float64)
+    inputs = (0, 0), (0, len(known[0]))
+    precision, pull = np.linalg.inv(noise), np.pad(structure.pull(np.diag(noise)), inputs)
+    drawn_to = pull * np.pad(structure.lasting, inputs)
+    normal = precision[np.ix_(row, row)] * then_then[np.ix_(column, column)] + np.diag(pull[row, column])
+    weights = np.zeros_like(now_then)
+    weights[row, column] = np.linalg.solve(normal, (precision @ now_then + drawn_to)[row, column])
+    return weights
 
 
 def predicted_statistics(dynamics: Dynamics, s: DynamicsStatistics) -> DynamicsStatistics:

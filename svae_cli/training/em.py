@@ -1,5 +1,6 @@
 """EM for the linear-Gaussian model with gaps and inputs (Shumway and Stoffer, 1982): exact steps, no step size."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from svae_cli.training.dynamics_update import (
     fitted_dynamics,
     moments,
 )
+from svae_cli.training.structure import Structure
 
 
 class Statistics(eqx.Module):
@@ -41,13 +43,14 @@ class Statistics(eqx.Module):
     counts: Float[Array, " channel"]
 
 
-def em_step(model: SVAE, windows: Batch, *, batch_size: int) -> SVAE:
+def em_step(model: SVAE, windows: Batch, *, batch_size: int, structure: Structure | None = None) -> SVAE:
     """One iteration: smooth every window under ``model``, then the parameters that maximise the expected log density.
 
     Args:
         model: a linear-Gaussian SVAE with exact recognition.
         windows: training windows.
         batch_size: windows smoothed at once.
+        structure: what is free to move; None for everything.
     """
     total = None
     for piece in batches(windows, batch_size):
@@ -56,7 +59,7 @@ def em_step(model: SVAE, windows: Batch, *, batch_size: int) -> SVAE:
         total = part if total is None else jax.tree.map(np.add, total, part)
     if total is None:
         raise ValueError("Expected at least one window; got none")
-    return _maximization(model, total)
+    return _maximization(model, total, structure)
 
 
 def _expectation(model: SVAE, piece: Batch, *, groups: int) -> Statistics:
@@ -91,12 +94,16 @@ def _statistics(model: SVAE, values: Array, observed: Array, inputs: Array, step
     )
 
 
-def _maximization(model: SVAE, s: Any) -> SVAE:
+def _maximization(model: SVAE, s: Any, structure: Structure | None) -> SVAE:
     """Closed-form updates, in float64 NumPy, with a weak prior that keeps few data from giving singular answers."""
     dtype = model.decoder.loadings.dtype
     dim = model.dynamics.latent_dim
     as_array = lambda a: jnp.asarray(a, dtype)  # noqa: E731
     emission = s.emission + RIDGE * (1 + s.counts)[:, None, None] * np.eye(dim + 1) * np.r_[np.ones(dim), 1e-3]
+    if structure is not None:  # what is held at zero neither has a say nor gets one
+        free = np.pad(structure.loadings, ((0, 0), (0, 1)), constant_values=True)
+        emission = np.where(free[:, :, None] & free[:, None, :], emission, np.eye(dim + 1))
+        s = replace(s, emission_value=np.where(free, s.emission_value, 0.0))
     coefficients = np.linalg.solve(emission, s.emission_value[..., None])[..., 0]
     error = (
         s.squares
@@ -109,7 +116,7 @@ def _maximization(model: SVAE, s: Any) -> SVAE:
         lambda m: (m.dynamics, m.decoder.loadings, m.decoder.offset, m.likelihood.log_variance),
         model,
         (
-            fitted_dynamics(s.dynamics, model.dynamics),
+            fitted_dynamics(s.dynamics, model.dynamics, structure),
             as_array(coefficients[:, :dim]),
             as_array(coefficients[:, dim]),
             as_array(np.log(variance)),

@@ -22,18 +22,16 @@ import numpy as np
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import NumericalError
-from svae_cli.models.build import full_model, linear_model, with_potentials
+from svae_cli.models.build import with_potentials
 from svae_cli.models.fitted import FittedModel
-from svae_cli.models.levels import with_unit_roots
 from svae_cli.models.likelihoods import GaussianLikelihood
 from svae_cli.models.svae import SVAE
 from svae_cli.training.dynamics_update import Stepping
 from svae_cli.training.em import em_step
-from svae_cli.training.linear_start import linear_start
 from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
-from svae_cli.training.plan import Plan, make_plan
-from svae_cli.training.residual_start import residual_start
-from svae_cli.training.season_start import season_start
+from svae_cli.training.plan import Plan
+from svae_cli.training.starts import as_judged, full_from, random_start, start_of
+from svae_cli.training.states_choice import choose_plan
 from svae_cli.training.validation import Validation, validate
 
 STAGES = ("em", "linear", "full")
@@ -139,7 +137,7 @@ def fit(
         DataError: the data cannot be trained on.
         NumericalError: the objective left the finite numbers; the last yielded state holds the best model so far.
     """
-    state = initial_state(make_plan(data, settings, valid)) if state is None else state
+    state = initial_state(choose_plan(data, settings, valid)) if state is None else state
     clock = _Clock(state.plan.settings.time_limit, state.seconds)
     if state.stage == "em":
         state = yield from _run_em(state, clock)
@@ -153,48 +151,8 @@ def initial_state(plan: Plan) -> TrainState:
     """The state before the first step."""
     settings = plan.settings
     if settings.start == "linear":
-        linear = linear_start(
-            plan.start_windows, plan.periods, latent_dim=plan.sizes.latent_dim, stable=settings.stable
-        )
-        return _state(plan, "em", linear)
+        return _state(plan, "em", start_of(plan))
     return _state(plan, "full", full_from(plan, random_start(plan)))
-
-
-def random_start(plan: Plan) -> SVAE:
-    """A linear model of small random loadings and slowly decaying states, for comparison with the linear start."""
-    settings, rng = plan.settings, np.random.default_rng([plan.settings.seed, 0x57A27])
-    dim, width = plan.sizes.latent_dim, plan.data.n_channels
-    return linear_model(
-        transition=0.9 * np.eye(dim),
-        noise_cov=0.19 * np.eye(dim),
-        loadings=rng.standard_normal((width, dim)) / np.sqrt(dim),
-        offset=np.zeros(width),
-        noise_variance=np.ones(width),
-        n_inputs=plan.data.n_inputs,
-        stable=settings.stable,
-        dtype=np.dtype(settings.precision),
-    )
-
-
-def full_from(plan: Plan, linear: SVAE) -> SVAE:
-    """The full model that begins as ``linear``, in model units."""
-    scaler, settings, residual, season = plan.start_scaler, plan.settings, None, None
-    if settings.residual_chains == "on":
-        residual = residual_start(linear, plan.start_windows, seed=settings.seed)
-    if plan.season is not None:
-        with_chains = eqx.tree_at(lambda m: m.residual, linear, residual, is_leaf=lambda leaf: leaf is None)
-        season = season_start(with_chains, plan.season, plan.season_windows, seed=settings.seed)
-    return full_model(
-        linear,
-        settings,
-        mean=scaler.mean,
-        std=scaler.std,
-        channel_shape=plan.data.channel_shape,
-        residual=residual,
-        season=season,
-        lags=plan.lags,
-        optimism=plan.optimism,
-    )
 
 
 def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:
@@ -251,7 +209,7 @@ class _Clock:
 def _run_em(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
     plan, steps = state.plan, state.plan.settings.em_steps
     while state.step < steps and not clock.is_up:
-        model = em_step(state.model, plan.start_windows, batch_size=plan.sizes.batch_size)
+        model = em_step(state.model, plan.start_windows, batch_size=plan.sizes.batch_size, structure=plan.structure)
         _require_finite(model, "EM", state.step)
         state = replace(state, model=model, step=state.step + 1, seconds=clock.spent())
         if state.step == steps:
@@ -319,7 +277,7 @@ def _left_early(state: TrainState, clock: _Clock, steps: int, problem: str) -> P
 
 def _validation_round(state: TrainState, model: SVAE, objective: float | None) -> tuple[TrainState, Validation, bool]:
     plan = state.plan
-    model = _with_unit_roots(plan, model)
+    model = as_judged(plan, model)
     # Other families begin with random networks, which say nothing about the linear model: its own posterior judges it.
     judged = with_potentials(model) if state.stage == "linear" else model
     valid = validate(judged, plan.valid, plan.valid_hidden, batch_size=plan.sizes.batch_size)
@@ -345,14 +303,6 @@ def _validation_round(state: TrainState, model: SVAE, objective: float | None) -
         history=(*state.history, record),
     )
     return state, valid, best
-
-
-def _with_unit_roots(plan: Plan, model: SVAE) -> SVAE:
-    """What is judged and kept, and begins the next stage; within a stage training goes on from the estimates."""
-    if not plan.settings.unit_roots or plan.settings.likelihood in ("poisson", "bernoulli"):
-        return model
-    dynamics = with_unit_roots(model.dynamics, steps=sum(plan.data.lengths), window=plan.sizes.window)
-    return eqx.tree_at(lambda m: m.dynamics, model, dynamics)
 
 
 def _progress(

@@ -10,7 +10,7 @@ _MOST = 4.0
 _RECORDS_CHANGE = 2.0  # times as many numbers
 
 
-def optimism(*, latent_dim: int, n_channels: int, values: float) -> float:
+def optimism(*, latent_dim: int, n_channels: int, values: float, own: bool = False) -> float:
     """Squared errors of forecasts of what was not learned from, relative to those of what was; 1 to 4.
 
     Args:
@@ -18,7 +18,10 @@ def optimism(*, latent_dim: int, n_channels: int, values: float) -> float:
             is fewer, of their noise, which is all that a change of coordinates leaves.
         n_channels: D.
         values: learned from, of each channel.
+        own: each channel has its own of the states, K / D, and no other says anything of its future.
     """
+    if own:
+        latent_dim, n_channels = latent_dim // n_channels, 1
     of_dynamics = min(latent_dim, latent_dim * (latent_dim + 1) / (2 * n_channels))
     numbers = _RECORDS_CHANGE * (latent_dim + of_dynamics + 1)
     left = values - numbers

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Key
 
 from svae_cli.data.gaps import hide
 from svae_cli.data.windows import Batch, Prefetched
+from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.likelihoods import noise_floor
 from svae_cli.models.network import LAYERS
 from svae_cli.models.svae import SVAE
@@ -21,6 +22,7 @@ from svae_cli.training.batched import summed_gradients
 from svae_cli.training.dynamics_update import ClosedFormDynamics, Stepping
 from svae_cli.training.objective import hidden_log_density, log_evidence
 from svae_cli.training.plan import Plan
+from svae_cli.training.structure import Structure
 
 _LINEAR_RATE = 5e-3
 _FINAL_RATE = 0.02  # of the peak
@@ -44,6 +46,7 @@ class Recipe:
         clip_norm: largest norm of a gradient.
         learns_noise: the likelihood's parameters move.
         learns_dynamics: the prior's parameters move.
+        own_states: they keep the structure of a level and a slope for each channel.
     """
 
     objective: str
@@ -53,6 +56,7 @@ class Recipe:
     clip_norm: float
     learns_noise: bool
     learns_dynamics: bool
+    own_states: bool
 
     @property
     def transform(self) -> optax.GradientTransformation:
@@ -122,6 +126,9 @@ class Optimizer:
         # The linear stage has standardised units, the full one those of the model, which may be the data's own.
         unit = plan.start_scaler.std / plan.scaler.std if self._hiding else np.ones(plan.data.n_channels)
         self._floor = np.asarray(noise_floor(plan.data.n_channels) * unit**2)
+        self._share = np.asarray(
+            1 / plan.values_learned_from
+        )  # of what is known beforehand, in the objective of a value
         self._windows = plan.windows if self._hiding else plan.linear_windows
         self._drawn = Prefetched(self._draw)
 
@@ -133,7 +140,7 @@ class Optimizer:
         """One step on the batch that belongs to it; the objective is that of the model before the step."""
         batch, hidden, groups = self.drawn(step)
         windows = (*batch.arrays, hidden)
-        here = (self._floor, self._key, np.asarray(step))
+        here = (self._floor, self._share, self._key, np.asarray(step))
         leaves, value = _updated(self._recipe, model, arrays, windows, *here, groups=groups)
         model, arrays = jax.tree.unflatten(jax.tree.structure((model, arrays)), leaves)
         return model, arrays, float(value)
@@ -179,6 +186,7 @@ def _updated(
     arrays: Any,
     windows: Windows,
     floor: ArrayLike,
+    share: ArrayLike,
     key: Key[Array, ""],
     step: ArrayLike,
     *,
@@ -197,7 +205,9 @@ def _updated(
         of_window, parameters, values, observed, inputs, hidden, keys, around, groups=groups
     )
     count = jnp.maximum(jnp.sum(recipe.scored(observed, hidden)), 1)
-    gradient = jax.tree.map(lambda g: -g / count, gradient)
+    gradient: Any = jax.tree.map(lambda g: -g / count, gradient)
+    if recipe.own_states:
+        gradient = _within(Structure.own(values.shape[-1]), gradient, model.dynamics, jnp.asarray(share, values.dtype))
     updates, arrays = recipe.transform.update(gradient, arrays, parameters)
     model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
     if recipe.learns_noise:
@@ -215,6 +225,7 @@ def linear_optimizer(plan: Plan) -> Optimizer:
         clip_norm=plan.settings.clip_norm,
         learns_noise=True,
         learns_dynamics=True,
+        own_states=plan.settings.states == "own",
     )
     return Optimizer(plan, recipe)
 
@@ -229,10 +240,11 @@ def masked_optimizer(plan: Plan) -> Stepping:
         rates=(settings.learning_rate, settings.prior_learning_rate),
         clip_norm=settings.clip_norm,
         learns_noise=settings.noise is None,
-        learns_dynamics=settings.prior_update == "gradient",
+        learns_dynamics=settings.prior_update == "gradient" and settings.states != "own",
+        own_states=settings.states == "own",
     )
     optimizer = Optimizer(plan, recipe)
-    if recipe.learns_dynamics:
+    if settings.prior_update == "gradient":
         return optimizer
     sizes = {"latent_dim": plan.sizes.latent_dim, "n_inputs": plan.data.n_inputs}
     return ClosedFormDynamics(optimizer, optimizer.drawn, **sizes, seed=settings.seed)
@@ -243,6 +255,21 @@ def _labels(parameters: Any) -> Any:
     is_network = lambda node: isinstance(node, LAYERS)  # noqa: E731
     name = lambda node: jax.tree.map(lambda _: "network" if is_network(node) else "rest", node)  # noqa: E731
     return jax.tree.map(name, parameters, is_leaf=is_network)
+
+
+def _within(structure: Structure, gradient: SVAE, dynamics: Dynamics, share: Array) -> SVAE:
+    """Without what would move entries that are zero for good, and with what draws levels to ones that last.
+
+    Q is block diagonal as its factor is.
+    """
+    loadings = jnp.where(structure.loadings, gradient.decoder.loadings, 0.0)
+    gradient = eqx.tree_at(lambda m: m.decoder.loadings, gradient, loadings)
+    if gradient.dynamics.transition is None:  # held
+        return gradient
+    pull = structure.pull(jnp.diag(dynamics.noise_cov.matrix)) * (dynamics.transition - structure.lasting) * share
+    moved = jnp.where(structure.transition, gradient.dynamics.transition, 0.0) + pull
+    lower = jnp.where(structure.noise, gradient.dynamics.noise_cov.lower, 0.0)
+    return eqx.tree_at(lambda m: (m.dynamics.transition, m.dynamics.noise_cov.lower), gradient, (moved, lower))
 
 
 def _project(model: SVAE, floor: Array) -> SVAE:

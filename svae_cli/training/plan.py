@@ -1,6 +1,5 @@
 """Plan: everything that training decides from the data before its first step, each choice with its reason."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from svae_cli.config import Settings
+from svae_cli.data.fingerprint import fingerprint_of
 from svae_cli.data.gaps import hide
 from svae_cli.data.rank import signal_rank
 from svae_cli.data.scaler import Scaler
@@ -29,6 +29,7 @@ from svae_cli.training.season_choice import (
     resolve_seasons,
 )
 from svae_cli.training.season_start import SEASON_WINDOWS, season_of
+from svae_cli.training.structure import Structure, resolve_states
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
 _MEMORY_VALUES, _MOST_MEMORY = 1 << 20, 1 << 23  # that the memory of a season is measured on, about, and at most
@@ -43,7 +44,7 @@ _NETWORK_STEPS = 500  # fewer carry no network
 _NETWORK_VALUES = 20_000  # about the parameters that two networks of 64, 64 have
 _FRAME_STATES = 12  # of frames, whose pixels say much the same
 _GLIMPSE = 1024  # steps
-_MOST_STATES = 26  # the cost of a step grows with the cube
+MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
 _EFFORT = {"fast": 0.25, "default": 1.0, "thorough": 4.0}
 
@@ -110,14 +111,25 @@ class Plan:
     data: SeriesSet
 
     @cached_property
+    def values_learned_from(self) -> float:
+        """How many there are, about, of all channels together."""
+        return max(_observed_share(self.data) * sum(self.data.lengths) * self.data.n_channels, 1.0)
+
+    @cached_property
     def optimism(self) -> float:
         """How much smaller errors are on what is learned from, as in ``SVAE``."""
-        values = _observed_share(self.data) * sum(self.data.lengths)
-        return optimism(latent_dim=self.sizes.latent_dim, n_channels=self.data.n_channels, values=values)
+        values = self.values_learned_from / self.data.n_channels
+        dim, own = self.sizes.latent_dim, self.settings.states == "own"
+        return optimism(latent_dim=dim, n_channels=self.data.n_channels, values=values, own=own)
+
+    @cached_property
+    def structure(self) -> Structure | None:
+        """What of the linear-Gaussian model is free to move; None for everything."""
+        return Structure.own(self.data.n_channels) if self.settings.states == "own" else None
 
 
 def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = None) -> Plan:
-    """Split the data, measure them and resolve every open setting.
+    """Split the data, measure them and resolve every open setting; states are shared where nothing else is asked for.
 
     Args:
         data: all series to learn from.
@@ -141,7 +153,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     seasons = periods, repetition_of(settings, data, start_scaler, periods)
-    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices)
+    settings, sizes, periods = _resolve_sizes(resolve_states(settings, train), train, start_scaler, periods, choices)
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
     settings, lags = resolve_lags(_resolve_residual(settings, train, choices), train, start_scaler, choices)
     cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
@@ -338,7 +350,7 @@ def _latent_dim(data: SeriesSet, periods: tuple[float, ...], scaler: Scaler, *, 
     else:
         wish, why = 2 * data.n_channels, f"{data.n_channels} channels"
     affordable = max(2, sum(data.lengths) // 20)
-    return int(min(max(4, wish) + 4 * len(periods), affordable, _MOST_STATES)), why
+    return int(min(max(4, wish) + 4 * len(periods), affordable, MOST_STATES)), why
 
 
 def _resolve_networks(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
@@ -377,13 +389,3 @@ def _resolve_residual(settings: Settings, data: SeriesSet, choices: dict[str, st
         return settings.changed(residual_chains="off")
     choices["residual_chains"] = f"on: {dim} states for {data.n_channels} channels, so what is left of each may last"
     return settings.changed(residual_chains="on")
-
-
-def fingerprint_of(data: SeriesSet) -> str:
-    """SHA-256 over shapes, names and the first and last 256 steps of up to 64 series."""
-    digest = hashlib.sha256(repr((data.lengths, data.channels, data.inputs)).encode())
-    for i in np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int)):
-        length = data.lengths[i]
-        for start, stop in ((0, min(256, length)), (max(0, length - 256), length)):
-            digest.update(np.ascontiguousarray(data.read(int(i), start, stop), dtype="<f8").tobytes())
-    return digest.hexdigest()
