@@ -19,13 +19,14 @@ _ONE_SIDED = 1.645  # standard deviations: 95 % of a Gaussian are below
 _LARGEST_CHANGE = 0.1  # of an entry of A; eigenvectors that are nearly alike would turn a small change into a large one
 
 
-def with_unit_roots(dynamics: Dynamics, *, steps: int, window: int) -> Dynamics:
+def with_unit_roots(dynamics: Dynamics, *, steps: int, window: int, drifts: bool = False) -> Dynamics:
     """The same dynamics, but that levels which outlast a window and may be random walks are random walks.
 
     Args:
         dynamics: as estimated.
         steps: n, that they were estimated from.
         window: steps of a training window, which tells nothing of slower returns.
+        drifts: random walks that climb beyond doubt go on climbing.
     """
     transition = np.asarray(dynamics.transition, np.float64)
     if dynamics.stable or not np.isfinite(transition).all():
@@ -41,7 +42,8 @@ def with_unit_roots(dynamics: Dynamics, *, steps: int, window: int) -> Dynamics:
         return dynamics
     # Without the pull there is no mean to be pulled to; what the bias would be then is no drift.
     bias = ((vectors * ~chosen) @ inverse).real @ np.asarray(dynamics.bias, np.float64)
-    bias += _drift(dynamics, vectors[:, chosen], inverse[chosen], steps, window)
+    if drifts:
+        bias += _drift(dynamics, vectors[:, chosen], inverse[chosen], steps, window)
     dtype = dynamics.transition.dtype
     return replace(dynamics, transition=jnp.asarray(changed, dtype), bias=jnp.asarray(bias, dtype))
 

@@ -62,5 +62,6 @@ def as_judged(plan: Plan, model: SVAE) -> SVAE:
     """What is judged and kept, and begins the next stage; within a stage training goes on from the estimates."""
     if not plan.settings.unit_roots or plan.settings.likelihood in ("poisson", "bernoulli"):
         return model
-    dynamics = with_unit_roots(model.dynamics, steps=sum(plan.data.lengths), window=plan.sizes.window)
+    steps, window, drifts = sum(plan.data.lengths), plan.sizes.window, plan.settings.states == "own"
+    dynamics = with_unit_roots(model.dynamics, steps=steps, window=window, drifts=drifts)
     return eqx.tree_at(lambda m: m.dynamics, model, dynamics)
