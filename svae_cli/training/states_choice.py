@@ -7,6 +7,8 @@ are asked. The question is answered after EM, by the score that the full model i
 
 from dataclasses import replace
 
+import numpy as np
+
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.training.em import em_step
@@ -55,8 +57,10 @@ def _saying(plan: Plan, **reasons: str) -> Plan:
 
 
 def _score(plan: Plan) -> float:
-    """Of held-out values under the full model as EM leaves it, higher is better."""
+    """Of held-out values under the full model as EM leaves it, higher is better; none where EM is lost."""
     model, size = start_of(plan), plan.sizes.batch_size
     for _ in range(plan.settings.em_steps):
         model = em_step(model, plan.start_windows, batch_size=size, structure=plan.structure)
+        if not np.isfinite(np.asarray(model.dynamics.transition)).all():
+            return -np.inf
     return validate(as_judged(plan, full_from(plan, model)), plan.valid, plan.valid_hidden, batch_size=size).score
