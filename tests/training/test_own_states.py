@@ -124,6 +124,7 @@ def test_training_keeps_each_channel_to_itself():
     assert last.state.plan.optimism == optimism(latent_dim=2, n_channels=1, values=sum(last.state.plan.data.lengths))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "expected"), [(climbs(seed=2), "own"), (echoes(), "shared")], ids=["climbs", "echoes"]
 )
