@@ -1,8 +1,8 @@
-"""The other linear start, for few data: each channel has a level and a slope of its own.
+"""The other linear start, where shared states are lost: each channel has a level and a slope of its own.
 
 Where all states may follow from all others, a short record teaches which channels moved together by chance, and
-forecasts of what leaves the range that was learned from go wherever that leads. Here only what moves the levels at the
-same step is shared, as in exponential smoothing by Holt's method, channel by channel, whose errors are correlated.
+forecasts of what leaves the range that was learned from go wherever that leads. Here only what moves them at the same
+step is shared, as in exponential smoothing by Holt's method, channel by channel, whose errors are correlated.
 """
 
 import numpy as np
