@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from types import FrameType, ModuleType
@@ -117,8 +118,7 @@ for _name, _module in _MODULES.items():
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stopped)
+    leave_on_signals()
     debug = "--debug" in given
     try:
         code = app(args=given, prog_name="svae", standalone_mode=False)
@@ -131,6 +131,28 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class _Stop(SystemExit):
+    """What leaves the process after a signal."""
+
+
+def leave_on_signals() -> None:
+    """From now on SIGINT and SIGTERM leave the process, wherever it is."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stopped)
+    sys.unraisablehook = _raised_in_vain
+
+
+def _raised_in_vain(unraisable: Any) -> None:
+    """A signal that came while an object was cleared away has not left, as nothing does from there: it comes again."""
+    problem = unraisable.exc_value
+    if not isinstance(problem, _Stop) or not isinstance(problem.code, int):
+        sys.__unraisablehook__(unraisable)
+        return
+    again = threading.Timer(0.001, signal.raise_signal, [problem.code - 128])
+    again.daemon = True
+    again.start()
+
+
 def _stopped(number: int, frame: FrameType | None) -> None:
     """SIGINT or SIGTERM outside of training: leave through every ``finally``, so that no temporary file stays.
 
@@ -139,7 +161,7 @@ def _stopped(number: int, frame: FrameType | None) -> None:
     sink_module = sys.modules.get("svae_cli.files.sink")
     sink = None if sink_module is None else sink_module.writing_sink(frame)
     if sink is None:
-        raise SystemExit(128 + number)
+        raise _Stop(128 + number)
     sink.exit_code = 128 + number
 
 

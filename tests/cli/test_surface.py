@@ -228,6 +228,25 @@ def test_a_signal_leaves_no_half_file(environment: dict[str, str], tmp_path: Pat
     assert stderr == b""
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_an_object_is_cleared_away_is_not_lost(environment: dict[str, str], number: signal.Signals):
+    script = f"""
+import signal, time
+from svae_cli.cli.app import leave_on_signals
+class Cleared:
+    def __del__(self):
+        signal.raise_signal({int(number)})
+        time.sleep(0.01)  # the signal's handler runs here at the latest
+leave_on_signals()
+cleared = Cleared()
+del cleared
+time.sleep(30)
+"""
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert found.returncode == 128 + number
+    assert found.stderr == ""
+
+
 @pytest.mark.parametrize("kind", ["lds", "pendulum", "lorenz-spikes", "nascar", "bouncing-ball"])
 def test_every_kind_is_simulated_with_gaps(svae, tmp_path: Path, kind: str):
     found = svae("simulate", kind, "--series", "2", "--steps", "12", "--gap-rate", "0.3", "-o", "x.h5", cwd=tmp_path)
