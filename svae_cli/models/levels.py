@@ -40,7 +40,7 @@ def with_unit_roots(dynamics: Dynamics, *, steps: int, window: int, drifts: bool
     changed = ((vectors * np.where(chosen, 1.0, roots)) @ inverse).real
     if not chosen.any() or not np.abs(changed - transition).max() < _LARGEST_CHANGE:
         return dynamics
-    # Without the pull there is no mean to be pulled to; what the bias would be then is no drift.
+    # Without the pull there is no mean to be pulled to; what is left of the bias is no estimate of drift.
     bias = ((vectors * ~chosen) @ inverse).real @ np.asarray(dynamics.bias, np.float64)
     if drifts:
         bias += _drift(dynamics, vectors[:, chosen], inverse[chosen], steps, window)

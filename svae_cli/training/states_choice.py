@@ -41,7 +41,8 @@ def choose_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = N
     own_wins = own_score > _CLEARLY * shared_score
     leave = f"leave errors of {-shared_score:.3g} in held-out values, a level and a slope a channel {-own_score:.3g}"
     reason = f"{'own' if own_wins else 'shared'}: {plan.sizes.latent_dim} shared ones {leave}"
-    return _saying(own if own_wins else plan, states=reason)
+    chosen = own if own_wins else plan
+    return replace(chosen, choices=chosen.choices | {"states": reason})
 
 
 def _with_own_states(plan: Plan, dim: int) -> Plan:
@@ -50,10 +51,6 @@ def _with_own_states(plan: Plan, dim: int) -> Plan:
     choices = {k: v for k, v in plan.choices.items() if k != "residual_chains"}
     choices["latent_dim"] = f"{dim}: two for each of {plan.data.n_channels} channels"
     return replace(plan, settings=settings, sizes=replace(plan.sizes, latent_dim=dim), choices=choices)
-
-
-def _saying(plan: Plan, **reasons: str) -> Plan:
-    return replace(plan, choices=plan.choices | reasons)
 
 
 def _score(plan: Plan) -> float:

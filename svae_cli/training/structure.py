@@ -11,7 +11,7 @@ from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
 from svae_cli.training.season_choice import predicts_by_itself
 
-_RETURN = 0.1
+_RETURN = 0.1  # of what moves a level in a step: what one a standard deviation away returns by (docs/tried.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Structure:
         Economic Statistics, 1986).
 
         Args:
-            variance: the diagonal of Q.
+            variance: the diagonal of Q, in NumPy or JAX, as the answer.
         """
         return self.lasting / (_RETURN**2 * variance[:, None])
 
