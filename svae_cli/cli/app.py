@@ -143,12 +143,15 @@ def leave_on_signals() -> None:
 
 
 def _raised_in_vain(unraisable: Any) -> None:
-    """A signal that came while an object was cleared away has not left, as nothing does from there: it comes again."""
+    """A signal that came while an object was cleared away has not left, as nothing does from there: it comes again.
+
+    To the main thread, which may be waiting for input by then.
+    """
     problem = unraisable.exc_value
     if not isinstance(problem, _Stop) or not isinstance(problem.code, int):
         sys.__unraisablehook__(unraisable)
         return
-    again = threading.Timer(0.001, signal.raise_signal, [problem.code - 128])
+    again = threading.Timer(0.001, signal.pthread_kill, [threading.main_thread().ident, problem.code - 128])
     again.daemon = True
     again.start()
 

@@ -47,7 +47,7 @@ class Run:
     console: Console
     again: str
     then: str
-    _described: bool = field(default=False, init=False)
+    _described: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def checkpoint(self) -> Path:
@@ -114,10 +114,10 @@ class Run:
         for text in found["warnings"]:
             self.console.warn(text)
         from svae_cli.files.checkpoint import load_checkpoint
-        from svae_cli.training.states_choice import choose_plan
+        from svae_cli.training.plan import make_plan
 
         state = load_checkpoint(self.checkpoint, data, settings, valid=validation) if resume else None
-        plan = choose_plan(data, settings, valid=validation) if state is None else state.plan
+        plan = make_plan(data, settings, valid=validation) if state is None else state.plan
         for name, reason in plan.choices.items():
             self.console.say(f"{name}: {reason}")
         asked = {k: v for k, v in settings.to_json().items() if v != Settings().to_json()[k]}
@@ -176,9 +176,9 @@ class Run:
 
     def _report(self, progress: "Progress", line: ProgressLine, log: TextIO | None) -> None:
         report = progress.report
-        if not self._described:
-            self._described = True
-            for name, reason in progress.state.fitted.choices.items():
+        for name, reason in progress.state.plan.choices.items():
+            if self._described.get(name) != reason:  # the first time all of them, later what is decided on the way
+                self._described[name] = reason
                 self.console.say(f"{name}: {reason}")
         if report.warning:
             self.console.warn(report.warning)
@@ -288,7 +288,7 @@ def stop_signals() -> Iterator[Stop]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before: dict[int, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -18,8 +18,8 @@ from svae_cli.models.build import skeleton
 from svae_cli.models.svae import SVAE
 from svae_cli.training.fit import STAGES, TrainState
 from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
-from svae_cli.training.plan import Plan
-from svae_cli.training.states_choice import choose_plan
+from svae_cli.training.plan import Plan, make_plan
+from svae_cli.training.states_choice import with_own_states, with_shared_states
 
 FORMAT = "svae-checkpoint-1"
 _CHOSEN = ("states", "latent_dim", "window", "batch_size", "linear_steps", "season", "short_season", "lags")
@@ -59,6 +59,7 @@ def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
         file.attrs["given_validation"] = int(state.plan.split.get("kind") == "given")
         file.attrs["powers"] = json.dumps(_powers(state.plan))
         file.attrs["chosen"] = json.dumps(_chosen(state.plan), sort_keys=True)
+        file.attrs["states"] = state.plan.choices.get("states", "")
         file.attrs["stage"] = state.stage
         file.attrs["step"] = state.step
         file.attrs["best_score"] = state.best_score
@@ -67,6 +68,8 @@ def save_checkpoint(path: Path, state: TrainState, asked: Settings) -> None:
         file.create_dataset("history", data=json.dumps(state.history, default=_plain), dtype=_TEXT)
         write_tree(file.create_group("model"), state.model)
         write_tree(file.create_group("best"), state.best)
+        if state.aside is not None:
+            write_tree(file.create_group("aside"), state.aside)
         if state.optimizer is not None:
             write_tree(file.create_group("optimizer"), state.optimizer)
 
@@ -100,7 +103,8 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
             raise DataError("the training was begun with validation data of its own", hint="--val FILE as before")
         if valid is not None and not begun.given_validation:
             raise DataError("the training was begun without --val", hint="leave --val out")
-        plan = choose_plan(data, asked, valid)
+        chosen = _json(safe.attribute(file, "chosen") or "{}", dict, str(path))
+        plan = _answered(make_plan(data, asked, valid), chosen.get("states"), str(safe.attribute(file, "states")))
         if plan.fingerprint != begun.fingerprint:
             raise DataError(
                 "these are not the data that the training was begun with",
@@ -113,8 +117,15 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
                 where=str(path),
                 hint="start anew with --force",
             )
-        _require_same(_json(safe.attribute(file, "chosen") or "{}", dict, str(path)), _chosen(plan), str(path))
+        _require_same(chosen, _chosen(plan), str(path))
         return _state(file, plan, str(path))
+
+
+def _answered(plan: Plan, states: Any, reason: str) -> Plan:
+    """Whether states are shared is asked in training, not by the plan: a checkpoint has the answer, if there is one."""
+    if plan.settings.states != "auto" or states not in ("shared", "own"):
+        return plan
+    return (with_own_states if states == "own" else with_shared_states)(plan, reason)
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], where: str) -> None:
@@ -154,10 +165,33 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
     numbers = (
         isinstance(step, int) and isinstance(stale, int) and isinstance(score, float) and isinstance(seconds, float)
     )
-    if stage not in STAGES or not numbers:
+    odd = stage == "em-own" and plan.settings.states != "auto"
+    if stage not in STAGES or odd or not numbers:
         raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
-    full = _skeleton(plan, plan.settings)
-    linear = plan.settings.changed(
+    full, linear = _skeleton(plan, plan.settings), _linear_skeleton(plan)
+    likes = {"full": full, "em-own": _linear_skeleton(with_own_states(plan, ""))}
+    model = _tree(file, "model", likes.get(stage, linear), where)
+    optimizer: Any = None
+    if stage in ("linear", "full"):
+        chosen = masked_optimizer(plan) if stage == "full" else linear_optimizer(plan)
+        optimizer = _tree(file, "optimizer", chosen.start(model), where)
+    return TrainState(
+        plan=plan,
+        stage=stage,
+        step=step,
+        model=model,
+        optimizer=optimizer,
+        aside=_tree(file, "aside", linear, where) if stage == "em-own" else None,
+        best=_tree(file, "best", full, where),
+        best_score=score,
+        stale=stale,
+        history=_history(file, where),
+        seconds=seconds,
+    )
+
+
+def _linear_skeleton(plan: Plan) -> SVAE:
+    settings = plan.settings.changed(
         recognition="linear",
         decoder="linear",
         likelihood="gaussian",
@@ -167,23 +201,7 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
         short_season=0,
         lags=0,
     )
-    model = _tree(file, "model", full if stage == "full" else _skeleton(plan, linear), where)
-    optimizer: Any = None
-    if stage != "em":
-        chosen = masked_optimizer(plan) if stage == "full" else linear_optimizer(plan)
-        optimizer = _tree(file, "optimizer", chosen.start(model), where)
-    return TrainState(
-        plan=plan,
-        stage=stage,
-        step=step,
-        model=model,
-        optimizer=optimizer,
-        best=_tree(file, "best", full, where),
-        best_score=score,
-        stale=stale,
-        history=_history(file, where),
-        seconds=seconds,
-    )
+    return _skeleton(plan, settings)
 
 
 def _skeleton(plan: Plan, settings: Settings) -> SVAE:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from svae_cli.prediction.self_check import PRIOR, Errors
 
-_FARTHER = 1.5  # times (docs/tried.md)
+_FARTHER = 1.5  # times (docs/trials.md)
 _RIGHT = 1e-5  # mean squared errors over variances, and relative to the model's; below is rounding
 
 

@@ -130,8 +130,8 @@ def fitted_dynamics(s: DynamicsStatistics, like: Dynamics, structure: Structure 
         s: statistics, as float64 NumPy arrays.
         like: whose type of numbers and whose stability constraint are kept.
         structure: what is free to move; None for everything. Weights are then those given the noise of ``like``, and
-            noise that given them: conditional maximization (Meng and Rubin, 1993), which never lowers the likelihood,
-            with the prior on what lasts.
+            noise that given them: conditional maximization (Meng and Rubin, 1993) but for the prior on what lasts, in
+            whose strength the noise does not count as moved.
     """
     dim = like.latent_dim
     ridge = RIDGE * (1 + s.transitions) * np.eye(len(s.then_then))
@@ -139,7 +139,8 @@ def fitted_dynamics(s: DynamicsStatistics, like: Dynamics, structure: Structure 
     if structure is None:
         weights = np.linalg.solve(s.then_then + ridge, np.asarray(s.now_then).T).T
     else:
-        weights = _structured_weights(s.then_then + ridge, np.asarray(s.now_then), like, structure)
+        times = 1.0 if structure.steps is None else float(s.transitions) / structure.steps
+        weights = _structured_weights(s.then_then + ridge, np.asarray(s.now_then), like, structure, times)
     if like.stable:
         weights[:, :dim] /= max(1.0, float(np.linalg.norm(weights[:, :dim], ord=2)))
     noise = s.now_now - weights @ s.now_then.T - s.now_then @ weights.T + weights @ s.then_then @ weights.T
@@ -159,7 +160,7 @@ def fitted_dynamics(s: DynamicsStatistics, like: Dynamics, structure: Structure 
 
 
 def _structured_weights(
-    then_then: Any, now_then: np.ndarray, like: Dynamics, structure: Structure
+    then_then: Any, now_then: np.ndarray, like: Dynamics, structure: Structure, times: float
 ) -> Float[np.ndarray, "state regressor"]:
     """Generalised least squares for the free ones: rows with regressors of their own, whose noise is correlated.
 
@@ -170,11 +171,10 @@ def _structured_weights(
     row, column = np.nonzero(np.concatenate([structure.transition, known], axis=1))
     noise = np.asarray(like.noise_cov.matrix, np.float64)
     inputs = (0, 0), (0, len(known[0]))
-    precision, pull = np.linalg.inv(noise), np.pad(structure.pull(np.diag(noise)), inputs)
-    drawn_to = pull * np.pad(structure.lasting, inputs)
+    precision, pull = np.linalg.inv(noise), np.pad(times * structure.pull(np.diag(noise)), inputs)
     normal = precision[np.ix_(row, row)] * then_then[np.ix_(column, column)] + np.diag(pull[row, column])
     weights = np.zeros_like(now_then)
-    weights[row, column] = np.linalg.solve(normal, (precision @ now_then + drawn_to)[row, column])
+    weights[row, column] = np.linalg.solve(normal, (precision @ now_then + pull)[row, column])
     return weights
 
 

@@ -1,8 +1,9 @@
 """fit: the training loop, as a generator that yields its state after every step; it prints and saves nothing.
 
-Three stages, each starting where the one before ended:
+Stages, each starting where the one before ended:
 
     em        EM on the linear-Gaussian model, from the closed-form start
+    em-own    the same with states of each channel's own, where the plan asks which are better; the better goes on
     linear    Adam on the exact marginal likelihood of the linear-Gaussian model
     full      Adam on the masked objective of the full model, validated as it goes; the best model is kept. The
               dynamics may follow the states' expected statistics instead
@@ -29,13 +30,15 @@ from svae_cli.models.svae import SVAE
 from svae_cli.training.dynamics_update import Stepping
 from svae_cli.training.em import em_step
 from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
-from svae_cli.training.plan import Plan
+from svae_cli.training.own_start import own_start
+from svae_cli.training.plan import Plan, make_plan
 from svae_cli.training.starts import as_judged, full_from, random_start, start_of
-from svae_cli.training.states_choice import choose_plan
+from svae_cli.training.states_choice import choose_states, with_own_states, with_shared_states
 from svae_cli.training.validation import Validation, validate
 
-STAGES = ("em", "linear", "full")
+STAGES = ("em", "em-own", "linear", "full")
 _ROUNDS = 20  # validation rounds a stage
+_TIME_TO_ASK = 0.25  # of the time limit: where EM took more, states are shared
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,13 @@ class TrainState:
         step: steps of the stage that are done.
         model: the current model.
         optimizer: the optimiser's arrays; None in EM.
+        aside: in stage "em-own" the linear model that EM was done with; None elsewhere.
         best: the best full model so far.
         best_score: its validation score: the bound where that is what is trained (stage "linear" of Gaussian noise,
             and where training hides nothing), else ``Validation.score``.
         stale: validation rounds since.
         history: one record a validation round.
-        seconds: training time so far.
+        seconds: training time so far, the plan included.
     """
 
     plan: Plan
@@ -88,6 +92,7 @@ class TrainState:
     step: int
     model: SVAE
     optimizer: Any
+    aside: SVAE | None
     best: SVAE
     best_score: float
     stale: int
@@ -137,10 +142,15 @@ def fit(
         DataError: the data cannot be trained on.
         NumericalError: the objective left the finite numbers; the last yielded state holds the best model so far.
     """
-    state = initial_state(choose_plan(data, settings, valid)) if state is None else state
-    clock = _Clock(state.plan.settings.time_limit, state.seconds)
+    clock = _Clock(settings.time_limit, 0.0)
+    if state is None:
+        state = initial_state(make_plan(data, settings, valid))
+    else:
+        clock = _Clock(state.plan.settings.time_limit, state.seconds)
     if state.stage == "em":
         state = yield from _run_em(state, clock)
+    if state.stage == "em-own":
+        state = yield from _run_own_em(state, clock)
     if state.stage == "linear":
         state = yield from _run_linear(state, clock)
     if state.stage == "full":
@@ -163,6 +173,7 @@ def _state(plan: Plan, stage: str, model: SVAE) -> TrainState:
         step=0,
         model=model,
         optimizer=None,
+        aside=None,
         best=best,
         best_score=-np.inf,
         stale=0,
@@ -185,9 +196,14 @@ class _Clock:
         return time.monotonic() - self._begin
 
     @property
+    def share(self) -> float:
+        """Of the time limit, what is spent; 0 without one."""
+        return 0.0 if self._limit is None else self.spent() / self._limit
+
+    @property
     def is_up(self) -> bool:
         """True when the time limit has passed."""
-        return self._limit is not None and self.spent() > self._limit
+        return self.share > 1
 
     def remaining(self, state: TrainState, steps: int, later: int) -> float | None:
         """Estimated seconds to the end: the stage's own pace, and later steps at three times its cost.
@@ -199,7 +215,7 @@ class _Clock:
             self._stage, self._first = state.stage, (state.step, now)
             return None
         done = state.step - self._first[0]
-        if state.stage == "em" or done < 2:
+        if state.stage in ("em", "em-own") or done < 2:
             return None
         pace = (now - self._first[1]) / done
         left = pace * (steps - state.step + 3 * later)
@@ -207,15 +223,48 @@ class _Clock:
 
 
 def _run_em(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
+    """However short the time is, one step is taken: there is a model then."""
     plan, steps = state.plan, state.plan.settings.em_steps
-    while state.step < steps and not clock.is_up:
+    while state.step < steps and (state.step == 0 or not clock.is_up):
         model = em_step(state.model, plan.start_windows, batch_size=plan.sizes.batch_size, structure=plan.structure)
-        _require_finite(model, "EM", state.step)
+        if not _is_finite(model):
+            raise NumericalError(
+                f"EM left the finite numbers in iteration {state.step + 1}",
+                hint="--precision float64, or a smaller --latent-dim",
+            )
         state = replace(state, model=model, step=state.step + 1, seconds=clock.spent())
-        if state.step == steps:
+        if state.step == steps or clock.is_up:
             state = replace(state, best=full_from(plan, model))
         yield _progress(state, clock, steps, None, None, best=False)
-    return replace(state, stage="linear", step=0, optimizer=linear_optimizer(plan).start(state.model))
+    if plan.settings.states != "auto":
+        return _begin_linear(state, plan, state.model)
+    if clock.share > _TIME_TO_ASK:
+        return _begin_linear(state, with_shared_states(plan, "shared: too little time to try others"), state.model)
+    own = own_start(plan.start_windows, stable=plan.settings.stable)
+    return replace(state, stage="em-own", step=0, model=own, aside=state.model)
+
+
+def _run_own_em(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
+    """EM with states of their own, and the choice; the best model is that of shared ones until then."""
+    shared, plan = state.aside, with_own_states(state.plan, "")
+    if shared is None:
+        raise ValueError("Expected the linear model that EM was done with")
+    steps, own = plan.settings.em_steps, state.model
+    while state.step < steps and _is_finite(own):
+        if clock.is_up:
+            return state
+        own = em_step(own, plan.start_windows, batch_size=plan.sizes.batch_size, structure=plan.structure)
+        state = replace(state, model=own, step=state.step + 1, seconds=clock.spent())
+        yield _progress(state, clock, steps, None, None, best=False)
+    plan, model = choose_states(state.plan, shared, own if _is_finite(own) else None)
+    if model is not shared:
+        state = replace(state, best=full_from(plan, model))
+    return _begin_linear(state, plan, model)
+
+
+def _begin_linear(state: TrainState, plan: Plan, model: SVAE) -> TrainState:
+    arrays = linear_optimizer(plan).start(model)
+    return replace(state, plan=plan, stage="linear", step=0, model=model, optimizer=arrays, aside=None)
 
 
 def _run_linear(state: TrainState, clock: _Clock) -> Generator[Progress, None, TrainState]:
@@ -330,13 +379,9 @@ def _progress(
     return Progress(report=report, state=state)
 
 
-def _require_finite(model: SVAE, where: str, step: int) -> None:
+def _is_finite(model: SVAE) -> bool:
     leaves = jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))
-    if not all(bool(np.isfinite(leaf).all()) for leaf in leaves):
-        raise NumericalError(
-            f"{where} left the finite numbers in iteration {step + 1}",
-            hint="--precision float64, or a smaller --latent-dim",
-        )
+    return all(bool(np.isfinite(leaf).all()) for leaf in leaves)
 
 
 __all__ = ["Progress", "Report", "Settings", "TrainState", "fit", "initial_state"]

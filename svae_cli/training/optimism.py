@@ -3,7 +3,7 @@
 Akaike, "Fitting autoregressive models for prediction" (Annals of the Institute of Statistical Mathematics, 1969): with
 k numbers fitted to n values, squared errors of the next step are (n + k) / n of the noise's variance where nothing was
 learned from, and (n - k) / n where it was. That is of records that go on as they began. Few do: of 34 short ones twice
-as many numbers explain better what was lost (docs/tried.md).
+as many numbers explain better what was lost (docs/trials.md).
 """
 
 _MOST = 4.0

@@ -18,8 +18,10 @@ from svae_cli.data.windows import Batch, WindowReader
 from svae_cli.errors import DataError, UsageError
 from svae_cli.models.lags import LagRegression
 from svae_cli.models.season import CYCLES, SeasonMemory
+from svae_cli.training.glimpse import guess_likelihood, observed_share
 from svae_cli.training.holding_out import hold_out
 from svae_cli.training.lag_start import resolve_lags
+from svae_cli.training.mean_change import mean_change
 from svae_cli.training.optimism import optimism
 from svae_cli.training.season_choice import (
     USUAL_WINDOW,
@@ -29,7 +31,7 @@ from svae_cli.training.season_choice import (
     resolve_seasons,
 )
 from svae_cli.training.season_start import SEASON_WINDOWS, season_of
-from svae_cli.training.structure import Structure, resolve_states
+from svae_cli.training.structure import MOST_STATES, Structure, resolve_states
 
 _START_WINDOWS, _START_STEPS = 128, 25_600  # that the linear start is fitted to, at most
 _MEMORY_VALUES, _MOST_MEMORY = 1 << 20, 1 << 23  # that the memory of a season is measured on, about, and at most
@@ -38,13 +40,10 @@ _VALID_FRAMES = 800  # where a step is a frame, fewer windows: decoding them tak
 _STEPS_A_BATCH = 3072  # windows times steps, where windows without gaps share their covariances
 _STEPS_WITH_GAPS = 1536  # where every window needs covariances of its own
 _COMPLETE = 0.999  # share of values observed, to count as without gaps
-_COUNT_MEAN = 20.0  # whole numbers with a larger mean are as good as continuous
 _FULL_STEPS = 800
 _NETWORK_STEPS = 500  # fewer carry no network
 _NETWORK_VALUES = 20_000  # about the parameters that two networks of 64, 64 have
 _FRAME_STATES = 12  # of frames, whose pixels say much the same
-_GLIMPSE = 1024  # steps
-MOST_STATES = 26  # the cost of a step grows with the cube
 _LINEAR_STEPS = 600
 _EFFORT = {"fast": 0.25, "default": 1.0, "thorough": 4.0}
 
@@ -73,7 +72,7 @@ class Plan:
     """What is trained on what.
 
     Attributes:
-        settings: resolved: no None and no "auto" left, apart from ``time_limit``.
+        settings: resolved: no None and no "auto" left, apart from ``time_limit``, and ``states`` that are to be chosen.
         sizes: its numbers.
         scaler: between the data's units and the model's.
         start_scaler: between the data's units and those of the linear start; differs for counts.
@@ -113,7 +112,7 @@ class Plan:
     @cached_property
     def values_learned_from(self) -> float:
         """How many there are, about, of all channels together."""
-        return max(_observed_share(self.data) * sum(self.data.lengths) * self.data.n_channels, 1.0)
+        return max(observed_share(self.data) * sum(self.data.lengths) * self.data.n_channels, 1.0)
 
     @cached_property
     def optimism(self) -> float:
@@ -123,13 +122,20 @@ class Plan:
         return optimism(latent_dim=dim, n_channels=self.data.n_channels, values=values, own=own)
 
     @cached_property
+    def change(self) -> np.ndarray:
+        """Each channel's mean change a step, in the linear start's units."""
+        return mean_change(self.data, self.start_scaler)
+
+    @cached_property
     def structure(self) -> Structure | None:
         """What of the linear-Gaussian model is free to move; None for everything."""
-        return Structure.own(self.data.n_channels) if self.settings.states == "own" else None
+        if self.settings.states != "own":
+            return None
+        return Structure.own(self.data.n_channels, self.values_learned_from / self.data.n_channels)
 
 
 def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = None) -> Plan:
-    """Split the data, measure them and resolve every open setting; states are shared where nothing else is asked for.
+    """Split the data, measure them and resolve every open setting, but ``states`` where EM is to choose them.
 
     Args:
         data: all series to learn from.
@@ -153,12 +159,12 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     seasons = periods, repetition_of(settings, data, start_scaler, periods)
-    settings, sizes, periods = _resolve_sizes(resolve_states(settings, train), train, start_scaler, periods, choices)
+    settings = resolve_states(settings, train, choices)
+    settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices)
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
     settings, lags = resolve_lags(_resolve_residual(settings, train, choices), train, start_scaler, choices)
     cut = partial(WindowReader, length=sizes.window, dtype=np.dtype(settings.precision), margin=margin_of(settings))
-    linear = cut(train, start_scaler, margin=0)
-    valid_windows = _validation_windows(cut(held, scaler))
+    linear, valid_windows = cut(train, start_scaler, margin=0), _validation_windows(cut(held, scaler))
     start_windows = _start_windows(linear, settings.seed, sizes.batch_size)
     return Plan(
         settings=settings,
@@ -230,7 +236,7 @@ def _resolve_spikes(
     settings: Settings, data: SeriesSet, valid: SeriesSet | None, choices: dict[str, str]
 ) -> tuple[SeriesSet, SeriesSet | None]:
     """Spikes as missing values where, spikes included, the values look continuous."""
-    likelihood = _guess_likelihood(data)[0] if settings.likelihood == "auto" else settings.likelihood
+    likelihood = guess_likelihood(data)[0] if settings.likelihood == "auto" else settings.likelihood
     if settings.spikes == "learn" or likelihood != "gaussian" or data.channel_shape:
         return data, valid
     limits, share = spike_limits(data)
@@ -241,7 +247,7 @@ def _resolve_spikes(
 
 def _resolve_likelihood(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
     if settings.likelihood == "auto":
-        likelihood, why = _guess_likelihood(data)
+        likelihood, why = guess_likelihood(data)
         choices["likelihood"] = f"{likelihood}: {why}"
         settings = settings.changed(likelihood=likelihood)
     return settings
@@ -269,28 +275,6 @@ def _resolve_transform(
     return settings.changed(transform="power"), scaler
 
 
-def _glimpse(data: SeriesSet) -> np.ndarray:
-    """All values of the first 1024 steps of up to 64 series, spread over the set."""
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(64, len(data))).astype(int))
-    return np.concatenate([data.read(int(i), 0, min(data.lengths[i], _GLIMPSE)).ravel() for i in chosen])
-
-
-def _observed_share(data: SeriesSet) -> float:
-    return float(np.mean(~np.isnan(_glimpse(data))))
-
-
-def _guess_likelihood(data: SeriesSet) -> tuple[str, str]:
-    seen = _glimpse(data)
-    seen = seen[~np.isnan(seen)]
-    if seen.size == 0 or (seen < 0).any() or (seen != np.round(seen)).any():
-        return "gaussian", "the values are continuous"
-    if seen.max() <= 1:
-        return "bernoulli", "every value is 0 or 1"
-    if seen.mean() < _COUNT_MEAN:
-        return "poisson", f"whole numbers with a mean of {seen.mean():.2g}"
-    return "gaussian", f"whole numbers, but with a mean of {seen.mean():.3g}"
-
-
 def _resolve_sizes(
     settings: Settings,
     data: SeriesSet,
@@ -312,7 +296,7 @@ def _resolve_sizes(
         choices["periods"] = f"{', '.join(f'{p:.4g}' for p in periods)} steps stand out of the spectrum"
     batch = settings.batch_size
     if batch is None:
-        complete = _observed_share(data) > _COMPLETE
+        complete = observed_share(data) > _COMPLETE
         size = _STEPS_A_BATCH if complete else _STEPS_WITH_GAPS
         batch = int(np.clip(size // window, 8 if window <= USUAL_WINDOW or settings.window else 4, 64))
         choices["batch_size"] = f"{batch} windows, about {batch * window} steps" + (

@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 
 from svae_cli.models.build import full_model, linear_model
-from svae_cli.models.levels import with_unit_roots
+from svae_cli.models.levels import with_own_unit_roots, with_unit_roots
 from svae_cli.models.svae import SVAE
 from svae_cli.training.linear_start import linear_start
 from svae_cli.training.own_start import own_start
@@ -62,6 +62,9 @@ def as_judged(plan: Plan, model: SVAE) -> SVAE:
     """What is judged and kept, and begins the next stage; within a stage training goes on from the estimates."""
     if not plan.settings.unit_roots or plan.settings.likelihood in ("poisson", "bernoulli"):
         return model
-    steps, window, drifts = sum(plan.data.lengths), plan.sizes.window, plan.settings.states == "own"
-    dynamics = with_unit_roots(model.dynamics, steps=steps, window=window, drifts=drifts)
+    here = {"steps": sum(plan.data.lengths), "window": plan.sizes.window}
+    if plan.settings.states == "own":
+        dynamics = with_own_unit_roots(model.dynamics, np.asarray(model.decoder.loadings), plan.change, **here)
+    else:
+        dynamics = with_unit_roots(model.dynamics, **here)
     return eqx.tree_at(lambda m: m.dynamics, model, dynamics)

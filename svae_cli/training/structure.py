@@ -9,9 +9,18 @@ from jaxtyping import Bool, Float
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
 from svae_cli.errors import UsageError
-from svae_cli.training.season_choice import predicts_by_itself
+from svae_cli.training.glimpse import observed_share
 
-_RETURN = 0.1  # of what moves a level in a step: what one a standard deviation away returns by (docs/tried.md)
+MOST_STATES = 26  # the cost of a step grows with the cube
+_MOST_VALUES = 100_000  # that are learned from
+_COMPLETE = 0.95  # of the values, at least: of fewer it is the gaps that will be asked, and these are within the range
+_FITTING = {
+    "posterior": ("svae",),
+    "start": ("linear",),
+    "prior_update": ("gradient",),
+    "objective": ("auto", "predictive"),
+}
+_RETURN = 0.1  # of what moves a level in a step: what one a standard deviation away returns by (docs/trials.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,15 +32,18 @@ class Structure:
         lasting: those of A that are drawn to one.
         noise: of Q; blocks of states that depend on each other.
         loadings: of C.
+        steps: that are learned from, beside which ``pull`` is worth what it says: EM counts a step as often as its
+            windows have it. None where each is counted once.
     """
 
     transition: Bool[np.ndarray, "state state"]
     lasting: Bool[np.ndarray, "state state"]
     noise: Bool[np.ndarray, "state state"]
     loadings: Bool[np.ndarray, "channel state"]
+    steps: float | None = None
 
     @classmethod
-    def own(cls, n_channels: int) -> "Structure":
+    def own(cls, n_channels: int, steps: float | None = None) -> "Structure":
         """A level and a slope for each channel, first all levels, then all slopes.
 
         No channel's past says anything of another's future; what moves levels at the same step is correlated, and so is
@@ -45,6 +57,7 @@ class Structure:
             lasting=np.diag(level),
             noise=level[:, None] == level,
             loadings=np.arange(n_channels)[:, None] == channel,
+            steps=steps,
         )
 
     def pull(self, variance: Float[Any, " state"]) -> Float[Any, "state state"]:
@@ -61,20 +74,29 @@ class Structure:
         return self.lasting / (_RETURN**2 * variance[:, None])
 
 
-def resolve_states(settings: Settings, data: SeriesSet) -> Settings:
-    """Shared ones where nothing else is asked for.
+def resolve_states(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+    """What is asked for; "auto" stays where the question is worth asking after EM, and is shared states elsewhere.
+
+    Args:
+        settings: with what is known before sizes are.
+        data: what is learned from.
+        choices: gets what is asked, if anything.
 
     Raises:
         UsageError: states of their own, and something that these cannot be combined with.
     """
-    if settings.states != "own":
-        return settings.changed(states="shared")
-    if not may_have_own_states(settings, data):
-        raise UsageError(
-            "states of their own need Gaussian noise, the svae posterior, the predictive objective, a linear start",
-            hint="--states shared",
-        )
-    dim = 2 * data.n_channels
+    dim, values = 2 * data.n_channels, sum(data.lengths) * data.n_channels
+    if settings.states == "auto":
+        free = settings.latent_dim is None and settings.residual_chains == "auto"
+        fits = 2 < dim <= MOST_STATES and _against_own_states(settings, data) is None
+        if not (free and fits and values < _MOST_VALUES and observed_share(data) > _COMPLETE):
+            return settings.changed(states="shared")
+        choices["states"] = "auto: shared ones are compared with a level and a slope a channel after EM"
+        return settings
+    if settings.states == "shared":
+        return settings
+    if (reason := _against_own_states(settings, data)) is not None:
+        raise UsageError(f"states of their own do not go with {reason}", hint="--states shared")
     if settings.latent_dim not in (None, dim):
         raise UsageError(
             f"--latent-dim is {settings.latent_dim}; {data.n_channels} channels have {dim} states of their own",
@@ -83,9 +105,13 @@ def resolve_states(settings: Settings, data: SeriesSet) -> Settings:
     return settings.changed(latent_dim=dim)
 
 
-def may_have_own_states(settings: Settings, data: SeriesSet) -> bool:
-    """Whether a level and a slope for each channel can be what the model begins with."""
-    by_gradient = settings.start == "linear" and settings.prior_update == "gradient"
-    if settings.objective == "auto" and settings.posterior == "svae":
-        settings = settings.changed(objective="predictive" if by_gradient else "elbo")
-    return by_gradient and predicts_by_itself(settings, data)
+def _against_own_states(settings: Settings, data: SeriesSet) -> str | None:
+    """Why a level and a slope for each channel cannot be what the model begins with; None if they can."""
+    if data.channel_shape:
+        return "frames"
+    if settings.likelihood != "gaussian":
+        return f"{settings.likelihood} values"
+    for name, fitting in _FITTING.items():
+        if (asked := getattr(settings, name)) not in fitting:
+            return f"--{name.replace('_', '-')} {asked}"
+    return None

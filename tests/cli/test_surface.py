@@ -240,7 +240,7 @@ class Cleared:
 leave_on_signals()
 cleared = Cleared()
 del cleared
-time.sleep(30)
+time.sleep(300)
 """
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
     assert found.returncode == 128 + number

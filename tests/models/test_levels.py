@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svae_cli.models.dynamics import Covariance, Dynamics
-from svae_cli.models.levels import count_unit_roots, with_unit_roots
+from svae_cli.models.levels import count_unit_roots, with_own_unit_roots, with_unit_roots
 
 
 def _dynamics(transition, bias=None, *, stable=False):
@@ -21,6 +21,19 @@ def _dynamics(transition, bias=None, *, stable=False):
         dtype=np.dtype(np.float64),
         stable=stable,
     )
+
+
+_FIRST_OF_TWO = np.eye(4, 8)  # a level and a slope of four channels
+
+
+def _own_dynamics(blocks, bias=0.0, noise=None):
+    """A level and a slope a channel, first all levels."""
+    width = len(blocks)
+    transition, cov = np.zeros((2 * width, 2 * width)), 0.1 * np.eye(2 * width) if noise is None else noise
+    for d, block in enumerate(blocks):
+        transition[np.ix_((d, width + d), (d, width + d))] = block
+    dynamics = _dynamics(transition, bias=bias * np.ones(2 * width))
+    return replace(dynamics, noise_cov=Covariance.from_matrix(cov))
 
 
 def _rotation(angle, modulus):
@@ -55,35 +68,58 @@ def test_slow_levels_become_random_walks_and_nothing_else_moves():
     np.testing.assert_allclose(levels.T @ np.asarray(after.bias), 0, atol=1e-6)
 
 
-def test_levels_that_climb_beyond_doubt_go_on_climbing_and_others_do_not():
-    rng = np.random.default_rng(1)
-    turning, still = _rotation(2 * np.pi / 24, 0.98), np.diag([0.998, 0.999])
-    transition = _mixed(rng, still, turning)
-    for climb, found in ((1e-3, 0.0), (0.5, 1.0)):
-        before, mean = _dynamics(transition, bias=climb * rng.standard_normal(4)), np.zeros(4)
-        for _ in range(49):
-            mean = np.asarray(before.matrix) @ mean + np.asarray(before.bias)
-        after = with_unit_roots(before, steps=400, window=50, drifts=True)
-        assert count_unit_roots(after) == 2
-        value, left = np.linalg.eig(np.asarray(after.matrix).T)
-        levels = left[:, np.abs(value - 1) < 1e-6].real.T
-        np.testing.assert_allclose(levels @ np.asarray(after.bias), found * levels @ mean / 49, rtol=1e-4, atol=1e-6)
-        again = with_unit_roots(after, steps=400, window=50, drifts=True)
-        np.testing.assert_allclose(levels @ np.asarray(again.bias), levels @ np.asarray(after.bias), atol=1e-5)
+def test_own_levels_are_tested_one_by_one_and_nothing_else_moves():
+    """Returning levels stay so, however many walks there are beside them."""
+    kept = np.array([0.999, 0.985, 0.998, 0.985])
+    blocks = [np.array([[a, 0.2], [0.0, 0.6]]) for a in kept]
+    before = _own_dynamics(blocks, bias=0.1)
+    after = with_own_unit_roots(before, _FIRST_OF_TWO, np.zeros(4), steps=2000, window=100)
+    roots = [np.linalg.eigvals(np.asarray(after.matrix)[np.ix_((d, 4 + d), (d, 4 + d))]).max() for d in range(4)]
+    np.testing.assert_allclose(roots, [1, 0.985, 1, 0.985], atol=1e-12)
+    away = np.asarray(after.matrix) - np.asarray(before.matrix)
+    assert np.abs(away[[1, 3, 5, 7]]).max() == 0
+    np.testing.assert_array_equal(np.asarray(after.bias)[[1, 3, 5, 7]], 0.1)
 
 
-def test_random_walks_without_drift_seldom_get_one():
-    """Of simulated records; a drift of a third of a deviation a step is found in nearly all."""
-    rng, found = np.random.default_rng(2), {0.0: 0, 0.3: 0}
-    for climb in found:
-        for _ in range(200):
-            steps = climb + rng.standard_normal((150, 2))
-            dynamics = _dynamics(np.eye(2), bias=steps.mean(axis=0))
-            noise = Covariance.from_matrix(np.eye(2))
-            after = with_unit_roots(replace(dynamics, noise_cov=noise), steps=150, window=100, drifts=True)
-            found[climb] += bool(np.any(np.abs(np.asarray(after.bias)) > 1e-9))
-    assert 2 <= found[0.0] <= 20
-    assert found[0.3] >= 190
+def test_one_channel_that_cannot_be_moved_does_not_keep_others_from_it():
+    blocks = [np.array([[0.999, 1.0], [0.0, 0.997]]), *[np.array([[0.999, 0.2], [0.0, 0.6]])] * 3]
+    before = _own_dynamics(blocks)
+    after = with_own_unit_roots(before, _FIRST_OF_TWO, np.zeros(4), steps=1000, window=100)
+    assert np.array_equal(np.diag(np.asarray(after.matrix))[:4] > 0.9999, [False, True, True, True])
+
+
+def test_walks_drift_as_far_as_it_is_beyond_doubt():
+    """In the channel's own values, whatever the loading of its walk."""
+    loadings = 2.0 * _FIRST_OF_TWO
+    dynamics = _own_dynamics([np.array([[0.999, 0.2], [0.0, 0.6]])] * 4)
+    noise = (1 + (0.2 / 0.4) ** 2) * 0.1  # of a walk, the slope's included
+    chance = np.sqrt(4 * noise / 400)  # of a channel's mean change
+    change = chance * np.array([0.0, 1.9, -4.0, 20.0])
+    after = with_own_unit_roots(dynamics, loadings, change, steps=400, window=50)
+    state = np.zeros(8)
+    for _ in range(300):
+        before, state = state, np.asarray(after.matrix) @ state + np.asarray(after.bias)
+    surely = np.array([0, 0, 1 - 4 / 16, 1 - 4 / 400])
+    np.testing.assert_allclose(loadings @ (state - before), surely * change, rtol=1e-3, atol=1e-9)
+    again = with_own_unit_roots(after, loadings, change, steps=400, window=50)
+    np.testing.assert_allclose(again.bias, after.bias, atol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [60, 150, 600])
+def test_estimated_walks_without_drift_seldom_get_one(steps):
+    """Least squares on simulated walks, where many seem to return."""
+    rng, walks, drifting = np.random.default_rng(2), 0, 0
+    for _ in range(400):
+        path = np.cumsum(rng.standard_normal(steps))
+        design = np.c_[np.ones(steps - 1), path[:-1]]
+        (bias, kept), (left,), *_ = np.linalg.lstsq(design, path[1:], rcond=None)
+        dynamics = _own_dynamics([np.diag([kept, 0.5])], bias=np.array([bias, 0]), noise=left / (steps - 3) * np.eye(2))
+        change = (path[-1] - path[0]) / (steps - 1)
+        after = with_own_unit_roots(dynamics, np.array([[1.0, 0.0]]), np.array([change]), steps=steps, window=40)
+        walks += count_unit_roots(after)
+        drifting += abs(float(after.bias[0])) > 0 and count_unit_roots(after)
+    assert walks > 100
+    assert drifting <= 24  # of 400: two standard errors are 4.6 %
 
 
 @pytest.mark.parametrize(
