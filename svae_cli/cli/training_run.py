@@ -1,7 +1,6 @@
 """A training seen from outside: what it will do, how it goes, the files it leaves, and how it ends on a signal."""
 
 import json
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from svae_cli.errors import Interrupted, NumericalError, OutputError, UsageError
 from svae_cli.files.survey import describe, survey
 
 if TYPE_CHECKING:
+    from svae_cli.models.svae import SVAE
     from svae_cli.training.fit import Progress, Report, TrainState
 
 _MODEL_EVERY = 10.0
@@ -234,14 +234,15 @@ class Saved:
     def __init__(self, run: Run, asked: Settings):
         self._run = run
         self._asked = asked
-        self._best = -math.inf
+        self._written: SVAE | None = None
         self._model_at = time.monotonic()
         self._checkpoint_at = time.monotonic()
 
     def keep(self, state: "TrainState") -> None:
         """Write what is due."""
-        now = time.monotonic()
-        if state.best_score > self._best and now - self._model_at >= _MODEL_EVERY:
+        now, beginning = time.monotonic(), state.stage == "em" and state.step < state.plan.settings.em_steps
+        fresh = state.best is not self._written and not beginning  # what EM begins with is no result
+        if fresh and now - self._model_at >= _MODEL_EVERY:
             self._model(state)
             self._model_at = now
         if now - self._checkpoint_at >= self._run.checkpoint_every:
@@ -260,7 +261,7 @@ class Saved:
         from svae_cli.files.model_file import save_model
 
         save_model(self._run.target, state.fitted, force=True)
-        self._best = state.best_score
+        self._written = state.best
 
     def _checkpoint(self, state: "TrainState") -> None:
         from svae_cli.files.checkpoint import save_checkpoint

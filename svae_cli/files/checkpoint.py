@@ -104,7 +104,7 @@ def load_checkpoint(path: Path, data: SeriesSet, asked: Settings, *, valid: Seri
         if valid is not None and not begun.given_validation:
             raise DataError("the training was begun without --val", hint="leave --val out")
         chosen = _json(safe.attribute(file, "chosen") or "{}", dict, str(path))
-        plan = _answered(make_plan(data, asked, valid), chosen.get("states"), str(safe.attribute(file, "states")))
+        plan = _answered(make_plan(data, asked, valid), chosen.get("states"), str(safe.attribute(file, "states") or ""))
         if plan.fingerprint != begun.fingerprint:
             raise DataError(
                 "these are not the data that the training was begun with",
@@ -165,12 +165,12 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
     numbers = (
         isinstance(step, int) and isinstance(stale, int) and isinstance(score, float) and isinstance(seconds, float)
     )
-    odd = stage == "em-own" and plan.settings.states != "auto"
-    if stage not in STAGES or odd or not numbers:
+    asked = stage == "em-own"
+    if stage not in STAGES or not numbers or (asked and plan.settings.states != "auto"):
         raise ModelError("the checkpoint is damaged", where=where, hint="start anew with --force")
     full, linear = _skeleton(plan, plan.settings), _linear_skeleton(plan)
-    likes = {"full": full, "em-own": _linear_skeleton(with_own_states(plan, ""))}
-    model = _tree(file, "model", likes.get(stage, linear), where)
+    like = full if stage == "full" else _linear_skeleton(with_own_states(plan, "")) if asked else linear
+    model = _tree(file, "model", like, where)
     optimizer: Any = None
     if stage in ("linear", "full"):
         chosen = masked_optimizer(plan) if stage == "full" else linear_optimizer(plan)
@@ -181,7 +181,7 @@ def _state(file: h5py.File, plan: Plan, where: str) -> TrainState:
         step=step,
         model=model,
         optimizer=optimizer,
-        aside=_tree(file, "aside", linear, where) if stage == "em-own" else None,
+        aside=_tree(file, "aside", linear, where) if asked else None,
         best=_tree(file, "best", full, where),
         best_score=score,
         stale=stale,
