@@ -105,11 +105,11 @@ def test_walks_drift_as_far_as_it_is_beyond_doubt():
     np.testing.assert_allclose(again.bias, after.bias, atol=1e-9)
 
 
-@pytest.mark.parametrize("steps", [60, 150, 600])
+@pytest.mark.parametrize("steps", [60, 300])
 def test_estimated_walks_without_drift_seldom_get_one(steps):
     """Least squares on simulated walks, where many seem to return."""
     rng, walks, drifting = np.random.default_rng(2), 0, 0
-    for _ in range(400):
+    for _ in range(200):
         path = np.cumsum(rng.standard_normal(steps))
         design = np.c_[np.ones(steps - 1), path[:-1]]
         (bias, kept), (left,), *_ = np.linalg.lstsq(design, path[1:], rcond=None)
@@ -118,8 +118,8 @@ def test_estimated_walks_without_drift_seldom_get_one(steps):
         after = with_own_unit_roots(dynamics, np.array([[1.0, 0.0]]), np.array([change]), steps=steps, window=40)
         walks += count_unit_roots(after)
         drifting += abs(float(after.bias[0])) > 0 and count_unit_roots(after)
-    assert walks > 100
-    assert drifting <= 24  # of 400: two standard errors are 4.6 %
+    assert walks > 50
+    assert drifting <= 14  # of 200: two standard errors are 4.6 %
 
 
 @pytest.mark.parametrize(
