@@ -10,7 +10,12 @@ _EDGE = 1024  # steps in which a channel is first or last known, or the series d
 
 
 def mean_change(data: SeriesSet, scaler: Scaler) -> Float[np.ndarray, " channel"]:
-    """From the first known value to the last, in model units; of several series over all their steps; 0 of none."""
+    """From the first known value to the last, in model units; of several series over all their steps; 0 of none.
+
+    Args:
+        data: what is learned from.
+        scaler: to the model's units.
+    """
     moved, steps = np.zeros((2, data.n_channels))
     for i, length in enumerate(data.lengths):
         begin, end = (scaler.to_model(data.read(i, at, min(at + _EDGE, length))) for at in (0, max(0, length - _EDGE)))
