@@ -270,7 +270,7 @@ def long_series(n_inputs, ahead=0):
 
 @pytest.mark.parametrize(
     ("n_inputs", "chains", "season"),
-    [(0, "off", 0), pytest.param(1, "off", 3, marks=pytest.mark.slow), (0, "on", 3)],
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in ((0, "off", 0), (1, "off", 3))), (0, "on", 3)],
 )
 def test_a_long_series_is_answered_in_pieces_as_if_at_once(n_inputs, chains, season, request):
     fitted = make_fitted(n_inputs=n_inputs, residual_chains=chains, season=season)

@@ -217,6 +217,7 @@ def test_a_picture_shows_the_quantiles_of_its_file(answers: Path):
     np.testing.assert_array_equal(picture.panels[0].high, high)
 
 
+@pytest.mark.slow
 def test_a_model_of_bent_channels_writes_an_interval_unasked(svae, tmp_path: Path, small: tuple[str, ...]):
     skewed = np.exp(np.random.default_rng(0).normal(size=(6, 80, 2)))
     skewed[:, 10:13] = np.nan

@@ -51,6 +51,7 @@ def test_frames_train_and_answer_from_the_saved_file(tmp_path):
     assert np.all(ahead.std >= 0.1 - 1e-9)
 
 
+@pytest.mark.slow
 def test_a_network_posterior_trains_and_answers_from_the_saved_file(tmp_path):
     rows = frames().read
     data = SeriesSet.from_arrays([rows(i)[:, 6:12] for i in range(16)])

@@ -25,7 +25,8 @@ def fitted(shared: Path) -> FittedModel:
     return wave_model(shared)
 
 
-@pytest.mark.parametrize("ahead", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("ahead", [False, True])
 def test_one_loop_says_what_the_parts_say(fitted, ahead):
     """Of gaps, and of forecasts with a season and a regression."""
     model = fitted.model
