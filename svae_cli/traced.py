@@ -3,10 +3,15 @@
 jax keeps what XLA compiled under a name that it makes of the program, and for that each process traces the program
 anew, which takes longer than all else where the compiled one is at hand. Here the traced program itself is kept, under
 a name made of what it depends on: its source, the versions, and the shapes and settings of its arguments.
+
+Each program that XLA compiles for a CPU takes up memory maps, of which Linux allows a process 65,530; without them it
+dies. A training has some 4,000, so that a loop over records of many lengths would come that far: before, all are
+forgotten.
 """
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -18,6 +23,7 @@ from svae_cli.precision import Arguments, Result, full_precision
 
 _NEVER = b""  # in place of a program that cannot be kept
 _MOST = 64  # programs of a function that are remembered: training on ever other shapes must not fill the memory
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 class Shelf(Protocol):
@@ -33,7 +39,10 @@ class Shelf(Protocol):
 
 
 class _Used:
-    shelf: Shelf | None = None  # of this process
+    """Of this process."""
+
+    shelf: Shelf | None = None
+    programs: list[dict[Any, Callable[..., Any]]] = []  # of each function
 
 
 def keep_traced(shelf: Shelf | None) -> None:
@@ -52,18 +61,33 @@ def kept(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     to do: modules are taken apart once, and no name is made.
     """
     programs: dict[Any, Callable[..., Any]] = {}
+    _Used.programs.append(programs)
 
     def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         leaves, structure = jax.tree.flatten((args, kwargs))
         around = None if _Used.shelf is None else tuple(jax.config.values.values())
         known = (structure, around, *map(_known, leaves))
         if known not in programs:
+            _forget_if_too_many()
             programs[known] = _program(function, leaves, structure)
             if len(programs) > _MOST:
                 del programs[next(iter(programs))]
         return programs[known]([leaf for leaf in leaves if eqx.is_array(leaf)])
 
     return call
+
+
+def _forget_if_too_many() -> None:
+    """All programs, where half of the memory maps that the process may have are taken; Linux alone counts them."""
+    try:
+        most = int(_MOST_MAPS.read_text())
+        taken = _MAPS.read_bytes().count(b"\n")
+    except (OSError, ValueError):
+        return
+    if taken > most // 2:
+        for programs in _Used.programs:
+            programs.clear()
+        jax.clear_caches()
 
 
 def _known(leaf: Any) -> Any:

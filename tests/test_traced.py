@@ -1,5 +1,6 @@
 """Programs from a shelf say what traced ones say, are found again, and never stand for others."""
 
+import sys
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -147,3 +148,34 @@ def test_a_process_forgets_its_oldest_programs(monkeypatch):
     for size in (1, 2, 1, 3, 1, 2, 1):
         np.testing.assert_array_equal(of(np.ones(size))[0], np.full(size, 2.0))
     assert seen == [(1,), (2,), (3,), (1,), (2,)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where memory maps are not counted, nothing is forgotten")
+@pytest.mark.parametrize(("allowed", "traced_again"), [("1000000", []), ("2", [(1,)]), ("unknown", [])])
+def test_programs_are_forgotten_before_no_memory_maps_are_left(allowed, traced_again, monkeypatch, tmp_path):
+    (tmp_path / "allowed").write_text(f"{allowed}\n")
+    monkeypatch.setattr(traced, "_MOST_MAPS", tmp_path / "allowed")
+    seen = []
+
+    def doubled(x):
+        seen.append(x.shape)
+        return [2 * x]
+
+    of = kept(doubled)
+    for size in (1, 2, 1, 1):
+        np.testing.assert_array_equal(of(np.ones(size))[0], np.full(size, 2.0))
+    assert seen == [(1,), (2,), *traced_again]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where memory maps are not counted, nothing is forgotten")
+def test_forgotten_programs_leave_no_memory_maps(monkeypatch, tmp_path):
+    (tmp_path / "allowed").write_text("1000000")
+    monkeypatch.setattr(traced, "_MOST_MAPS", tmp_path / "allowed")
+    of = kept(lambda x: [jnp.linalg.cholesky(x @ x.T + jnp.eye(len(x)))])
+    taken = []
+    for size in range(2, 12):
+        of(np.ones((size, size)))
+        taken.append(traced._MAPS.read_bytes().count(b"\n"))
+    (tmp_path / "allowed").write_text(str(taken[-1]))
+    of(np.ones((12, 12)))
+    assert traced._MAPS.read_bytes().count(b"\n") < taken[-2]
