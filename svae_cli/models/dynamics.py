@@ -9,6 +9,7 @@ from svae_cli.inference import LinearGaussianPrior
 from svae_cli.precision import full_precision
 
 COVARIANCE_FLOOR = 1e-5
+_FORGOTTEN = 1e-4  # by which each power of A counts less than the one before where their mean is taken
 
 
 class Covariance(eqx.Module):
@@ -77,6 +78,19 @@ class Dynamics(eqx.Module):
         if not self.stable:
             return self.transition
         return self.transition / jnp.maximum(1.0, jnp.linalg.norm(self.transition, ord=2))
+
+    @property
+    @full_precision
+    def wander(self) -> Float[Array, "state state"]:
+        """Covariance of what a step adds and what never returns: M Q M', M the mean of A's powers.
+
+        Over ever more of them it tends to the projection on the unit roots (mean ergodic theorem); what turns or
+        returns is averaged out. Abel's mean, whose weights fade by a ten-thousandth a power, is one inverse. Large
+        where slopes wander, too.
+        """
+        identity = jnp.eye(self.latent_dim, dtype=self.transition.dtype)
+        mean = jnp.linalg.solve(identity - (1 - _FORGOTTEN) * self.matrix, _FORGOTTEN * identity)
+        return mean @ self.noise_cov.matrix @ mean.T
 
     @full_precision
     def prior(self, inputs: Float[Array, "time input"]) -> LinearGaussianPrior:

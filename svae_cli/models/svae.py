@@ -23,6 +23,7 @@ from svae_cli.models.season import Remembered, SeasonMemory
 from svae_cli.precision import full_precision
 
 _FRAME_PAIRS = 2  # pairs of states that stand for a step's posterior where decoding one is costly
+_MOST_WANDER = 1e6  # times the variance of a channel, a step: more than enough
 
 AnyPosterior = Posterior | ChainPosterior | PathPosterior
 """Each has ``means``, ``covariances`` and ``sample(key, n)``."""
@@ -224,6 +225,14 @@ class SVAE(eqx.Module):
         # The points' own spread stands in for the exact one where both describe the linear part.
         variance = linear_variance + whole - jnp.mean(straight**2, axis=0)
         return linear_mean + mean, jnp.maximum(variance, 0.1 * whole)
+
+    @full_precision
+    def wander(self) -> Float[Array, " channel"]:
+        """Variance that a step adds to each channel and that never returns, by the decoder's loadings; finite."""
+        loadings = self.decoder.loadings
+        added = jnp.sum((loadings @ self.dynamics.wander) * loadings, axis=1)
+        most = jnp.asarray(_MOST_WANDER, added.dtype)
+        return jnp.clip(jnp.nan_to_num(added, nan=_MOST_WANDER, posinf=_MOST_WANDER), 0, most)
 
     def with_residual(
         self,

@@ -206,6 +206,6 @@ def _ask_one(
         states = posterior.sample(path_key, ask.samples) if ask.samples else None
         latents = latent_moments(posterior) if ask.latents else {}
     last = (steps, ask.last) if ask.last is not None else None
-    seen = Seen(values, observed, check=check)
+    seen = Seen(values, observed, check=check, end=None if ask.last is None else steps)
     found = describe(model, predictor, states, seen, ask, rest, last=last) | latents
     return found | ({"ignored": given & ~observed} if ask.check else {})

@@ -136,7 +136,8 @@ class _Run:
             check = self._checked_ahead(number, self.ask.last)
         elif self.ask.check:  # a piece is long enough to be checked as if it were all there is
             check = _gaps_checked(self.fitted.model, stretch, jnp.asarray(min(self.total - number * PIECE, PIECE)))
-        beside = (*sides, said, check)
+        end = None if self.ask.last is None else jnp.asarray(self.data.lengths[self.index] - number * PIECE)
+        beside = (*sides, said, check, end)
         return _answer_piece(self.fitted.model, entering, leaving, stretch, beside, self._key(number), self.ask)
 
     def _checked_ahead(self, number: int, horizon: int) -> ForecastCheck:
@@ -280,7 +281,7 @@ def _answer_piece(
     entering: Gaussian,
     leaving: _End,
     stretch: Stretch,
-    beside: tuple[Any, Any, Remembered | None, GapCheck | ForecastCheck | None],
+    beside: tuple[Any, Any, Remembered | None, GapCheck | ForecastCheck | None, Array | None],
     key: Key[Array, ""],
     ask: Question,
 ) -> dict[str, Array]:

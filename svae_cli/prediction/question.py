@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from svae_cli.models.fitted import FittedModel
 from svae_cli.models.quantiles import predictive_quantiles
@@ -56,6 +56,7 @@ class Seen(NamedTuple):
         after: the same of the piece after.
         remembered: what other cycles say, those of other pieces included; None if this is the whole series.
         check: what the values say of the model's answers; None if they were not asked.
+        end: the first step of a forecast, counted from the first of the piece; None where nothing is forecast.
     """
 
     values: Float[Array, "time channel"]
@@ -64,6 +65,7 @@ class Seen(NamedTuple):
     after: Beside | None = None
     remembered: Remembered | None = None
     check: GapCheck | ForecastCheck | None = None
+    end: Int[Array, ""] | None = None
 
     @classmethod
     def nothing(cls, steps: int, channels: int, dtype: jnp.dtype) -> "Seen":
@@ -98,6 +100,7 @@ def describe(
     if states is not None:
         drawn = sample_values(model, states, seen, noise_key, middle)
     (middle, spread), sure, drawn = _informed(model, _corrected(model, (middle, spread), seen), drawn, seen)
+    sure = sure if seen.end is None else _without_walks(model, sure, seen.end)
     if last is not None:
         middle, spread, sure = (jax.lax.dynamic_slice_in_dim(a, *last) for a in (middle, spread, sure))
         drawn = None if drawn is None else jax.lax.dynamic_slice_in_dim(drawn, *last, axis=1)
@@ -193,6 +196,16 @@ def _informed(
         return informed, sure, None
     scaled = jnp.sqrt((informed[1] + noise) / (predictor[1] + noise))
     return informed, sure, informed[0][None] + (drawn - predictor[0][None]) * scaled[None]
+
+
+def _without_walks(model: SVAE, sure: Float[Array, "time channel"], end: Int[Array, ""]) -> Array:
+    """The variance by which the mean of a bent channel is beyond its median, of a forecast that begins at ``end``.
+
+    That of a random walk grows with every step, and the mean would drift where nothing did in the record: a drift
+    beyond doubt moves the median.
+    """
+    ahead = jnp.maximum(jnp.arange(1, len(sure) + 1) - end.astype(int), 0).astype(sure.dtype)
+    return jnp.maximum(sure - ahead[:, None] * model.wander()[None], jnp.minimum(sure, 0))
 
 
 def in_data_units(
