@@ -197,6 +197,11 @@ class First:
         return jnp.diagonal(a, axis1=-2, axis2=-1)
 
     @staticmethod
+    def largest(x):
+        """The largest entry of each vector."""
+        return jnp.max(x, axis=-1)
+
+    @staticmethod
     def eye(size, dtype):
         """One shared identity."""
         return jnp.eye(size, dtype=dtype)[None]
@@ -279,6 +284,11 @@ class Last:
     def diagonal(a):
         """The diagonal of a."""
         return jnp.moveaxis(jnp.diagonal(a, axis1=-3, axis2=-2), -1, -2)
+
+    @staticmethod
+    def largest(x):
+        """The largest entry of each vector."""
+        return jnp.max(x, axis=-2)
 
     @staticmethod
     def eye(size, dtype):

@@ -17,6 +17,9 @@ import jax.numpy as jnp
 from svae_cli.inference.grid import Grid
 from svae_cli.inference.lanes import Layout
 
+_MUCH = 0.1  # of the precision of I, that a part of a potential may cost
+_PARTS = 4  # of a potential, at most
+
 
 class Filtered(NamedTuple):
     """What the covariance filter leaves, in the grid's layout.
@@ -61,13 +64,74 @@ def times_precision(layout: Layout, matrix, precision, *, diagonal: bool):
     return layout.columns(matrix, precision) if diagonal else layout.mm(matrix, precision)
 
 
-def condition(layout: Layout, predicted, precision, *, diagonal: bool):
-    """(factor C, root, log_det): a covariance given one potential is C'C, without inverting or subtracting."""
-    eye = layout.eye(predicted.shape[-2], predicted.dtype)
-    prior = layout.factor(predicted, eye)
-    scaled = layout.mt(times_precision(layout, prior.upper, precision, diagonal=diagonal), prior.upper)
-    gain = layout.factor(eye + scaled, prior.upper)
-    return gain.solved, prior.solved, gain.log_det
+def _too_much(most):
+    return most > _MUCH / jnp.finfo(most.dtype).eps
+
+
+def condition(layout: Layout, predicted, precision, *, diagonal: bool, parts: int):
+    """(factor C, root, log_det, most): a covariance U'U given one potential is C'C, without inverting or subtracting.
+
+    Where U J U' is so large that next to it rounding leaves nothing of I, what J says nothing of comes out at random,
+    and the filter may be lost within two steps. The potential is then taken in up to ``parts``, a little of it first:
+    after that no direction is left in which the rest says as much. ``most`` is what it is about: the largest entry of
+    U J U' in any lane, of a part.
+    """
+    prior = layout.factor(predicted, layout.eye(predicted.shape[-2], predicted.dtype))
+    how = _How(layout, diagonal, parts)
+    factor, log_det, most = (_at_once if parts == 1 else _in_parts)(how, prior.upper, precision)
+    return factor, prior.solved, log_det, most
+
+
+class _How(NamedTuple):
+    layout: Layout
+    diagonal: bool
+    parts: int
+
+
+def _at_once(how: _How, factor, precision):
+    """(factor C, log_det, most) of ``condition``."""
+    return _taken(how, _nothing_taken(how, factor, precision), precision)[:3]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _in_parts(how: _How, factor, precision):
+    """The same; its derivatives, which second derivatives of the whole need, are those of ``_at_once``."""
+    begin = _nothing_taken(how, factor, precision)
+    return jax.lax.while_loop(lambda state: jnp.any(state[3] > 0), lambda state: _taken(how, state, precision), begin)[
+        :3
+    ]
+
+
+def _in_parts_forward(how, *args):
+    return _in_parts(how, *args), args
+
+
+def _in_parts_backward(how, args, cotangents):
+    return jax.vjp(partial(_at_once, how), *args)[1](cotangents)
+
+
+_in_parts.defvjp(_in_parts_forward, _in_parts_backward)
+
+
+def _nothing_taken(how: _How, factor, precision):
+    """(factor, log_det, most, what is left, parts taken) before the first part."""
+    layout = how.layout
+    factor = _filled(factor, layout.columns(factor, precision) if how.diagonal else precision)
+    nothing = 0 * layout.largest(layout.diagonal(factor))
+    return factor, nothing, jnp.max(nothing), nothing + 1, 0
+
+
+def _taken(how: _How, state, precision):
+    """The same after one more part."""
+    factor, log_det, _, left, taken = state
+    layout = how.layout
+    eye = layout.eye(factor.shape[-2], factor.dtype)
+    said = layout.mt(times_precision(layout, factor, precision, diagonal=how.diagonal), factor)
+    most = left * layout.largest(layout.diagonal(said))
+    divided = _too_much(jnp.max(most)) & (taken + 1 < how.parts)
+    part = jnp.where(divided, left * jax.lax.rsqrt(jnp.maximum(most, 1)), left)
+    gain = layout.factor(eye + layout.scaled(part, said), factor)
+    return gain.solved, log_det + gain.log_det, jnp.max(most), left - part, taken + 1
 
 
 def _varying(arrays):
@@ -91,44 +155,69 @@ def _predict(layout, factor, dynamics, noise_cov):
     return layout.mt(spread, spread) + noise_cov
 
 
-def riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool) -> Filtered:
-    """Filter the covariances; ``dynamics`` and ``noise_cov`` of step t lead to step t+1, or are constant."""
+def riccati(grid: Grid, *arrays, diagonal: bool) -> Filtered:
+    """Filter the covariances.
+
+    Away from the CPU a loop whose length is not known beforehand waits for the host at each step: there potentials are
+    taken in parts only if they cannot be taken at once.
+
+    Args:
+        grid: of the chain.
+        arrays: the first predicted covariance, dynamics and their noise, where those of step t lead to step t+1 or are
+            constant, and precisions.
+        diagonal: the precisions are vectors.
+    """
+    if _loops_at_will():
+        return _riccati(grid, *arrays, diagonal=diagonal, parts=_PARTS)[0]
+    at_once, most = _riccati(grid, *arrays, diagonal=diagonal, parts=1)
+    in_parts = _too_much(most) | ~jnp.isfinite(most)
+    return jax.lax.cond(in_parts, lambda: _riccati(grid, *arrays, diagonal=diagonal, parts=_PARTS)[0], lambda: at_once)
+
+
+def _loops_at_will() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, **how):
+    """(what ``riccati`` gives, the largest ``most``)."""
     layout = grid.layout
     moving, join = _varying((dynamics, noise_cov, precision))
-    matrix = precision[0] if not diagonal else layout.columns(initial_cov[0], precision[0])
-    start = _filled(initial_cov[0], dynamics[0], noise_cov[0], matrix)
+    matrix = precision[0] if not how["diagonal"] else layout.columns(initial_cov[0], precision[0])
+    start, most = _filled(initial_cov[0], dynamics[0], noise_cov[0], matrix), jnp.zeros((), initial_cov.dtype)
     if not grid.whole:
-        start = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), diagonal=diagonal)
+        start, most = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), **how)
 
     def step(predicted, slices):
         a, q, j = join(slices)
-        factor, root, log_det = condition(layout, predicted, j, diagonal=diagonal)
-        return _predict(layout, factor, a, q), (layout.tm(factor, factor), root, log_det)
+        factor, root, log_det, most = condition(layout, predicted, j, **how)
+        return _predict(layout, factor, a, q), (layout.tm(factor, factor), root, log_det, most)
 
-    return Filtered(*jax.lax.scan(step, start, moving, length=grid.length)[1])
+    *found, mosts = jax.lax.scan(step, start, moving, length=grid.length)[1]
+    return Filtered(*found), jnp.maximum(most, jnp.max(mosts))
 
 
-def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool):
-    """The predicted covariance at the head of every chunk."""
+def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
+    """(the predicted covariance at the head of every chunk, the largest ``most``)."""
     layout = grid.layout
     dynamics, noise_cov, precision = arrays
-    inner, product, information = _eliminate(grid, start, arrays, diagonal=diagonal)
+    inner, product, information = _eliminate(grid, start, arrays, diagonal=diagonal, parts=parts)
     last = [x[0] if x.shape[0] == 1 else x[-1] for x in (dynamics, noise_cov)]
     ends = [grid.heads(jnp.broadcast_to(x, start.shape)) for x in last]
     elements = *ends, *(grid.heads(x) for x in (inner, product, information))
 
     def step(predicted, element):
         a, q, inner, product, information = element
-        factor, _, _ = condition(layout, predicted, information, diagonal=False)
+        factor, _, _, most = condition(layout, predicted, information, diagonal=False, parts=parts)
         carried = layout.mt(product, factor)
         cov = layout.mt(carried, carried) + inner
-        return layout.mt(layout.mm(a, cov), a) + q, predicted
+        return layout.mt(layout.mm(a, cov), a) + q, (predicted, most)
 
     # Every chunk holds a copy of the initial covariance; the first chunk's is the chain's.
-    return grid.unheads(jax.lax.scan(step, grid.heads(start)[0], elements)[1])
+    predicted, mosts = jax.lax.scan(step, grid.heads(start)[0], elements)[1]
+    return grid.unheads(predicted), jnp.max(mosts)
 
 
-def _eliminate(grid: Grid, start, arrays, *, diagonal: bool):
+def _eliminate(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
     """Each chunk as seen from its first state x, before that state's potential.
 
     Returns (inner, product, information): given x, the last state has covariance ``inner`` and a mean that moves with
@@ -144,7 +233,7 @@ def _eliminate(grid: Grid, start, arrays, *, diagonal: bool):
         factor, product, information = state
         a, q, j = join(slices)
         product = mm(a, product)
-        factor, root, _ = condition(layout, _predict(layout, factor, a, q), j, diagonal=diagonal)
+        factor, root, *_ = condition(layout, _predict(layout, factor, a, q), j, diagonal=diagonal, parts=parts)
         seen = mm(times_precision(layout, tm(factor, factor), j, diagonal=diagonal), product)
         half, product = mm(root, seen), product - seen
         weighed = times_precision(layout, t(product), j, diagonal=diagonal)

@@ -39,6 +39,7 @@ from svae_cli.training.validation import Validation, validate
 STAGES = ("em", "em-own", "linear", "full")
 _ROUNDS = 20  # validation rounds a stage
 _TIME_TO_ASK = 0.25  # of the time limit: where EM took more, states are shared
+_MOST_LOST = 10  # steps of the full stage in a row whose objective is not finite: a batch may be lost, a model not
 
 
 @dataclass(frozen=True)
@@ -288,20 +289,18 @@ def _descend(
 ) -> Generator[Progress, None, TrainState]:
     """Steps with validation rounds between, until the stage's steps, its patience or the time is used up."""
     plan = state.plan
-    every = max(1, optimizer.steps // _ROUNDS)
+    every, lost = max(1, optimizer.steps // _ROUNDS), 0
     if state.step == 0:
         state, _, _ = _validation_round(state, as_full(state.model), None)
     while state.step < optimizer.steps and state.stale <= plan.settings.patience and not (clock.is_up or _lost(state)):
         model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
-        if not np.isfinite(objective):
+        lost, warning = 0 if np.isfinite(objective) else lost + 1, ""
+        if lost:
             problem = f"the objective became {objective} in step {state.step + 1}"
             if state.stage == "linear":
                 yield _left_early(state, clock, optimizer.steps, problem)
                 return state
-            raise NumericalError(
-                f"{problem} of stage 'full'",
-                hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
-            )
+            model, arrays, objective, warning = _without_batch(state, problem, lost)
         state = replace(state, model=model, optimizer=arrays, step=state.step + 1, seconds=clock.spent())
         valid, best = None, False
         if state.step % every == 0 or state.step == optimizer.steps:
@@ -309,8 +308,19 @@ def _descend(
             if _lost(state):
                 yield _left_early(state, clock, optimizer.steps, f"predictions are not finite after step {state.step}")
                 continue
-        yield _progress(state, clock, optimizer.steps, objective, valid, best=best)
+        yield _progress(state, clock, optimizer.steps, objective, valid, best=best, warning=warning)
     return state
+
+
+def _without_batch(state: TrainState, problem: str, lost: int) -> tuple[SVAE, Any, None, str]:
+    """(model, arrays, objective, warning) where a step is left out, unless too many were; one warning a row."""
+    if lost == _MOST_LOST:
+        raise NumericalError(
+            f"{problem} of stage 'full', as in the {lost - 1} before",
+            hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
+        )
+    warning = f"{problem} of stage 'full'; what its batch says is left out" if lost == 1 else ""
+    return state.model, state.optimizer, None, warning
 
 
 def _lost(state: TrainState) -> bool:

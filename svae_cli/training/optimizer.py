@@ -192,7 +192,7 @@ def _updated(
     *,
     groups: int,
 ) -> tuple[list[Array], Array]:
-    """The leaves of the next (model, arrays of the optimiser), and the objective a value."""
+    """The leaves of the next (model, arrays of the optimiser); the objective a value, NaN without a finite gradient."""
     values, observed, inputs, around, hidden = map(jnp.asarray, windows)
     parameters, rest = eqx.partition(model, recipe.trainable(model))
 
@@ -206,13 +206,15 @@ def _updated(
     )
     count = jnp.maximum(jnp.sum(recipe.scored(observed, hidden)), 1)
     gradient: Any = jax.tree.map(lambda g: -g / count, gradient)
+    finite = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)])
+    value = jnp.where(jnp.all(finite), total / count, jnp.nan)
     if recipe.own_states:
         gradient = _within(Structure.own(values.shape[-1]), gradient, model.dynamics, jnp.asarray(share, values.dtype))
     updates, arrays = recipe.transform.update(gradient, arrays, parameters)
     model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
     if recipe.learns_noise:
         model = _project(model, jnp.asarray(floor))
-    return jax.tree.leaves((model, arrays)), total / count
+    return jax.tree.leaves((model, arrays)), value
 
 
 def linear_optimizer(plan: Plan) -> Optimizer:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svae_cli.inference import LinearGaussianPrior, Potential, smooth
+from svae_cli.inference import LinearGaussianPrior, Potential, scans, smooth
 from tests.inference.problems import make_problem
 from tests.oracles import dense_posterior
 
@@ -95,6 +95,36 @@ def test_a_huge_singular_precision_off_the_axes_is_finite():
     args = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (tuple(prior.values()), precision, shift))
     for x in jax.tree.leaves(_run(*args)):
         assert np.all(np.isfinite(x))
+
+
+@pytest.mark.parametrize(
+    ("k", "seed", "at_will"), [(12, 2, True), (12, 29, True), (26, 12, True), (26, 24, True), (12, 29, False)]
+)
+def test_what_precise_values_say_nothing_of_gets_no_more_uncertain(k, seed, at_will, monkeypatch):
+    """Beside U J U' float32 has no room for I; taken at once these are lost within two steps."""
+    monkeypatch.setattr(scans, "_loops_at_will", lambda: at_will)
+    jax.clear_caches()
+    rng, steps = np.random.default_rng(seed), 8
+    spectrum = np.zeros(k)
+    spectrum[: k // 2] = 100 * np.logspace(5.6, 1, k // 2)
+    seen, spread, turn = (np.linalg.qr(rng.normal(size=(k, k)))[0] for _ in range(3))
+    variances = np.concatenate([10 ** rng.uniform(-1, 1, size=k - 2), [1e-3, 160]])
+    prior = {
+        "initial_mean": np.zeros(k),
+        "initial_cov": (spread * variances) @ spread.T,
+        "dynamics": 0.95 * turn,
+        "bias": np.zeros(k),
+        "noise_cov": np.diag(10 ** rng.uniform(-3, -0.1, size=k)),
+    }
+    precision = np.broadcast_to((seen * spectrum) @ seen.T, (steps, k, k))
+    shift = np.einsum("tij,tj->ti", precision, rng.normal(size=(steps, k)))
+    expected = dense_posterior(**prior, precision=precision, shift=shift)
+    args = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (tuple(prior.values()), precision, shift))
+    (_, _, covs, _), _ = found = _run(*args)
+    for x in jax.tree.leaves(found):
+        assert np.all(np.isfinite(x))
+    # J itself is rounded, which says a little of what it said nothing of.
+    assert np.all(np.abs(covs).max(axis=(1, 2)) < 1.5 * np.abs(expected.covariances).max(axis=(1, 2)))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

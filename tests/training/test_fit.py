@@ -8,11 +8,11 @@ import pytest
 
 from svae_cli.config import Settings
 from svae_cli.data.series import SeriesSet
-from svae_cli.errors import DataError
+from svae_cli.errors import DataError, NumericalError
 from svae_cli.files.checkpoint import load_checkpoint, save_checkpoint
 from svae_cli.training import fit as training
 from svae_cli.training.fit import fit, initial_state
-from svae_cli.training.optimizer import linear_optimizer
+from svae_cli.training.optimizer import linear_optimizer, masked_optimizer
 from svae_cli.training.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("relaxed_promotion")
@@ -250,6 +250,33 @@ def test_a_linear_stage_whose_predictions_are_not_finite_is_left_with_its_best_r
     lost = next(p.state for p in found if p.report.warning)
     resumed = run(waves(), QUICK, lost)[-1].state
     assert all(np.array_equal(a, b) for a, b in zip(leaves(found[-1].state), leaves(resumed), strict=True))
+
+
+@pytest.mark.parametrize("lost", [(3,), tuple(range(2, 11)), tuple(range(2, 12))])
+def test_a_batch_whose_objective_is_not_finite_is_left_out_and_ten_in_a_row_end_training(lost, monkeypatch):
+    class Failing:
+        def __init__(self, plan):
+            self._true = masked_optimizer(plan)
+            self.start, self.steps = self._true.start, self._true.steps
+
+        def step(self, model, arrays, step):
+            found = self._true.step(model, arrays, step)
+            return (jax.tree.map(lambda a: a * np.nan, found[0]), found[1], np.nan) if step in lost else found
+
+    monkeypatch.setattr(training, "masked_optimizer", Failing)
+    found, error = [], ""
+    try:
+        found.extend(fit(waves(), QUICK.changed(epochs=8)))
+    except NumericalError as raised:
+        error = str(raised)
+    warned = [p.report for p in found if p.report.warning]
+    assert [(r.stage, r.step, r.train) for r in warned] == [("full", step + 1, None) for step in lost[:1]]
+    assert all(np.isfinite(leaf).all() for leaf in leaves(found[-1].state) if leaf.dtype.kind == "f")
+    if len(lost) < 10:
+        assert found[-1].report.step == found[-1].report.steps > max(lost)
+    else:
+        assert "nan in step 12 of stage 'full', as in the 9 before" in error
+    assert bool(error) == (len(lost) == 10)
 
 
 @pytest.mark.slow
