@@ -9,7 +9,7 @@ all chunks again from what enters them.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +78,8 @@ def condition(layout: Layout, predicted, precision, *, diagonal: bool, parts: in
     """
     prior = layout.factor(predicted, layout.eye(predicted.shape[-2], predicted.dtype))
     how = _How(layout, diagonal, parts)
-    factor, log_det, most = (_at_once if parts == 1 else _in_parts)(how, prior.upper, precision)
+    found: Any = (_at_once if parts == 1 else _in_parts)(how, prior.upper, precision)
+    factor, log_det, most = found
     return factor, prior.solved, log_det, most
 
 
@@ -178,18 +179,18 @@ def _loops_at_will() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, **how):
+def _riccati(grid: Grid, initial_cov, dynamics, noise_cov, precision, *, diagonal: bool, parts: int):
     """(what ``riccati`` gives, the largest ``most``)."""
     layout = grid.layout
     moving, join = _varying((dynamics, noise_cov, precision))
-    matrix = precision[0] if not how["diagonal"] else layout.columns(initial_cov[0], precision[0])
+    matrix = precision[0] if not diagonal else layout.columns(initial_cov[0], precision[0])
     start, most = _filled(initial_cov[0], dynamics[0], noise_cov[0], matrix), jnp.zeros((), initial_cov.dtype)
     if not grid.whole:
-        start, most = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), **how)
+        start, most = _heads_of_riccati(grid, start, (dynamics, noise_cov, precision), diagonal=diagonal, parts=parts)
 
     def step(predicted, slices):
         a, q, j = join(slices)
-        factor, root, log_det, most = condition(layout, predicted, j, **how)
+        factor, root, log_det, most = condition(layout, predicted, j, diagonal=diagonal, parts=parts)
         return _predict(layout, factor, a, q), (layout.tm(factor, factor), root, log_det, most)
 
     *found, mosts = jax.lax.scan(step, start, moving, length=grid.length)[1]
