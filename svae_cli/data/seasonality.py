@@ -18,6 +18,7 @@ _EXACT = 1e-9  # share of the squares that is rounding
 _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
+_TOLD = 0.2  # of the variance of changes from day to day, by the phase of the week; 0.3 and more with weeks, else 0.1
 _UNLIKE = 1.0  # change over a shorter one, in units of the variance, that is no help beside the season
 _COMPARED = 5  # cycles of a multiple with the next, at least, over all series that are looked at
 _SOME = 16  # one channel in so many that repeats itself better is enough
@@ -193,11 +194,36 @@ class _Changes:
     def in_some(self, lag: int, shorter: int) -> bool:
         """Whether enough channels change less over one lag than over a shorter one, by more than chance would have it.
 
-        A mean over n cycles errs by less than 1 / sqrt(n) of itself.
+        A mean over n cycles errs by less than 1 / sqrt(n) of itself. Where noise hides the difference, the phases tell.
         """
         change, of_shorter = self._by_channel(lag), self._by_channel(shorter)
         clear = change < of_shorter * (1 - 1 / np.sqrt(max(self.cycles(lag), 1.0)))
+        clear |= (change < of_shorter) & (self._told(lag, shorter) > _TOLD)
         return bool(np.sum(clear & (change < _UNLIKE)) >= max(1.0, len(change) / _SOME))
+
+    def _told(self, lag: int, shorter: int) -> Float[np.ndarray, " channel"]:
+        """Share of the variance of changes over a shorter lag that phases of a longer one tell, by channel.
+
+        Adjusted for as many means as there are phases: about 0 where there is nothing to tell.
+        """
+        left, total, degrees = (np.zeros(self._series[0].shape[1]) for _ in range(3))
+        count = np.zeros_like(left)
+        for values in self._series:
+            change = values[shorter:] - values[:-shorter]
+            cycles = change[: len(change) // lag * lag].reshape(len(change) // lag, lag, change.shape[1])
+            known = ~np.isnan(cycles)
+            often = known.sum(axis=0)
+            cycles = np.where(known & (often >= 2), cycles, np.nan)
+            kept = np.where(often >= 2, often, 0)
+            means = np.nansum(cycles, axis=0) / np.maximum(kept, 1)
+            mean = np.nansum(cycles, axis=(0, 1)) / np.maximum(kept.sum(axis=0), 1)
+            left += np.nansum((cycles - means) ** 2, axis=(0, 1))
+            total += np.nansum((cycles - mean) ** 2, axis=(0, 1))
+            degrees += (kept - (kept > 0)).sum(axis=0)
+            count += kept.sum(axis=0)
+        enough = (degrees > 0) & (total > 0)
+        share = 1 - (left / np.maximum(degrees, 1)) / (np.where(enough, total, 1.0) / np.maximum(count - 1, 1))
+        return np.where(enough, share, 0.0)
 
     def better_of(self, lag: int, other: int) -> float:
         """The mean over channels of the change over that of two lags after which each of them changes less."""

@@ -95,6 +95,19 @@ def test_a_week_of_some_channels_has_the_day_of_the_others_within():
     assert usual[:2] == (24, 1)  # windows show it
 
 
+@pytest.mark.parametrize(("swing", "expected"), [(1.0, (168, 24)), (0.0, (24, 0))])
+def test_a_week_that_slow_changes_hide_is_told_by_its_phases(swing, expected):
+    """A week later the level is another, so values change by a fourteenth less than after a day; weekends are lower."""
+    rng, days = np.random.default_rng(3), 7 * 60
+    hour = np.arange(24 * days)[:, None]
+    level = 0.25 * np.cumsum(rng.standard_normal(days))
+    level = (level - np.convolve(level, np.full(21, 1 / 21), "same")).repeat(24)[:, None]
+    values = np.sin(2 * np.pi * hour / 24) + level + [0.5, 0.1] * rng.standard_normal((24 * days, 2))
+    values[:, :1] -= swing * (hour // 24 % 7 >= 5)
+    found = found_in(SeriesSet.from_arrays([values]), (24.0,))
+    assert (found.steps, found.within) == expected
+
+
 def test_a_week_among_channels_of_noise_is_kept():
     noise = np.random.default_rng(9).standard_normal((24 * 7 * 16, 9))
     data = SeriesSet.from_arrays([np.concatenate([week(channels=1).read(0), noise], axis=1)])
