@@ -159,7 +159,7 @@ def make_plan(data: SeriesSet, settings: Settings, valid: SeriesSet | None = Non
     # Of all data: what is held out cuts long series into parts that may be shorter than a period.
     periods = detect_periods(data, start_scaler, longest=max(data.lengths) / 4)
     seasons = periods, repetition_of(settings, data, start_scaler, periods)
-    settings = resolve_states(settings, train, choices)
+    settings = resolve_states(settings, train, periods, choices)
     settings, sizes, periods = _resolve_sizes(settings, train, start_scaler, periods, choices)
     settings = resolve_seasons(settings, data, start_scaler, seasons, choices)
     settings, lags = resolve_lags(_resolve_residual(settings, train, choices), train, start_scaler, choices)

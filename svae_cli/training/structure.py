@@ -74,12 +74,15 @@ class Structure:
         return self.lasting / (_RETURN**2 * variance[:, None])
 
 
-def resolve_states(settings: Settings, data: SeriesSet, choices: dict[str, str]) -> Settings:
+def resolve_states(
+    settings: Settings, data: SeriesSet, periods: tuple[float, ...], choices: dict[str, str]
+) -> Settings:
     """What is asked for; "auto" stays where the question is worth asking after EM, and is shared states elsewhere.
 
     Args:
         settings: with what is known before sizes are.
         data: what is learned from.
+        periods: that stand out; shared states turn with them, a level and a slope have no room for a season.
         choices: gets what is asked, if anything.
 
     Raises:
@@ -88,7 +91,7 @@ def resolve_states(settings: Settings, data: SeriesSet, choices: dict[str, str])
     dim, values = 2 * data.n_channels, sum(data.lengths) * data.n_channels
     if settings.states == "auto":
         free = settings.latent_dim is None and settings.residual_chains == "auto"
-        fits = 2 < dim <= MOST_STATES and _against_own_states(settings, data) is None
+        fits = 2 < dim <= MOST_STATES and not periods and _against_own_states(settings, data) is None
         if not (free and fits and values < _MOST_VALUES and observed_share(data) > _COMPLETE):
             return settings.changed(states="shared")
         choices["states"] = "auto: shared ones are compared with a level and a slope a channel after EM"

@@ -214,6 +214,12 @@ def test_only_few_values_of_few_channels_are_asked(values, asked):
     assert make_plan(SeriesSet.from_arrays([values]), QUICK).settings.states == asked
 
 
+@pytest.mark.parametrize(("swing", "asked"), [(0.0, "auto"), (3.0, "shared")])
+def test_records_with_a_season_are_not_asked(swing, asked):
+    values = np.random.default_rng(4).normal(size=(400, 3)) + swing * np.sin(np.pi * np.arange(400) / 6)[:, None]
+    assert make_plan(SeriesSet.from_arrays([values]), QUICK).settings.states == asked
+
+
 @pytest.mark.parametrize(("missing", "asked"), [(0.02, "auto"), (0.2, "shared")])
 def test_only_records_of_which_next_to_nothing_is_missing_are_asked(missing, asked):
     values = walks(400)
