@@ -10,6 +10,7 @@ forgotten.
 """
 
 import dataclasses
+import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +44,7 @@ class _Used:
 
     shelf: Shelf | None = None
     programs: list[dict[Any, Callable[..., Any]]] = []  # of each function
+    maps = 0  # that were left when they were forgotten last
 
 
 def keep_traced(shelf: Shelf | None) -> None:
@@ -67,27 +69,33 @@ def kept(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         leaves, structure = jax.tree.flatten((args, kwargs))
         around = None if _Used.shelf is None else tuple(jax.config.values.values())
         known = (structure, around, *map(_known, leaves))
-        if known not in programs:
+        program = programs.get(known)
+        if program is None:
             _forget_if_too_many()
-            programs[known] = _program(function, leaves, structure)
+            program = programs[known] = _program(function, leaves, structure)
             if len(programs) > _MOST:
-                del programs[next(iter(programs))]
-        return programs[known]([leaf for leaf in leaves if eqx.is_array(leaf)])
+                programs.pop(next(iter(programs)), None)
+        return program([leaf for leaf in leaves if eqx.is_array(leaf)])
 
     return call
 
 
 def _forget_if_too_many() -> None:
-    """All programs, where half of the memory maps that the process may have are taken; Linux alone counts them."""
+    """All programs, where half of the memory maps that the process may have are taken; Linux alone counts them.
+
+    What is left may be others': an eighth more has to be taken before they are forgotten again.
+    """
     try:
         most = int(_MOST_MAPS.read_text())
         taken = _MAPS.read_bytes().count(b"\n")
+        if taken > max(most // 2, _Used.maps + most // 8):
+            for programs in _Used.programs:
+                programs.clear()
+            jax.clear_caches()
+            gc.collect()
+            _Used.maps = _MAPS.read_bytes().count(b"\n")
     except (OSError, ValueError):
         return
-    if taken > most // 2:
-        for programs in _Used.programs:
-            programs.clear()
-        jax.clear_caches()
 
 
 def _known(leaf: Any) -> Any:

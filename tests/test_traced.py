@@ -155,6 +155,7 @@ def test_a_process_forgets_its_oldest_programs(monkeypatch):
 def test_programs_are_forgotten_before_no_memory_maps_are_left(allowed, traced_again, monkeypatch, tmp_path):
     (tmp_path / "allowed").write_text(f"{allowed}\n")
     monkeypatch.setattr(traced, "_MOST_MAPS", tmp_path / "allowed")
+    monkeypatch.setattr(traced._Used, "maps", 0)
     seen = []
 
     def doubled(x):
@@ -171,6 +172,7 @@ def test_programs_are_forgotten_before_no_memory_maps_are_left(allowed, traced_a
 def test_forgotten_programs_leave_no_memory_maps(monkeypatch, tmp_path):
     (tmp_path / "allowed").write_text("1000000")
     monkeypatch.setattr(traced, "_MOST_MAPS", tmp_path / "allowed")
+    monkeypatch.setattr(traced._Used, "maps", 0)
     of = kept(lambda x: [jnp.linalg.cholesky(x @ x.T + jnp.eye(len(x)))])
     taken = []
     for size in range(2, 12):

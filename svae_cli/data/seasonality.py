@@ -18,7 +18,7 @@ _EXACT = 1e-9  # share of the squares that is rounding
 _MULTIPLES = range(1, 9)  # of a period: the week of days
 _MUCH_BETTER = 0.7  # of the squared change over a shorter one
 _BETTER = 0.9  # of that over one nearby, or another that is much better too
-_TOLD = 0.2  # of the variance of changes from day to day, by the phase of the week; 0.3 and more with weeks, else 0.1
+_TOLD = 0.2  # of the variance of changes from day to day, by the phase of the week; with weeks it is 0.3 and more
 _UNLIKE = 1.0  # change over a shorter one, in units of the variance, that is no help beside the season
 _COMPARED = 5  # cycles of a multiple with the next, at least, over all series that are looked at
 _SOME = 16  # one channel in so many that repeats itself better is enough
@@ -198,13 +198,14 @@ class _Changes:
         """
         change, of_shorter = self._by_channel(lag), self._by_channel(shorter)
         clear = change < of_shorter * (1 - 1 / np.sqrt(max(self.cycles(lag), 1.0)))
-        clear |= (change < of_shorter) & (self._told(lag, shorter) > _TOLD)
+        clear |= (change < of_shorter) & (self._told(lag, shorter) > _TOLD + 2 / max(self.cycles(lag), 1.0))
         return bool(np.sum(clear & (change < _UNLIKE)) >= max(1.0, len(change) / _SOME))
 
     def _told(self, lag: int, shorter: int) -> Float[np.ndarray, " channel"]:
         """Share of the variance of changes over a shorter lag that phases of a longer one tell, by channel.
 
-        Adjusted for as many means as there are phases: about 0 where there is nothing to tell.
+        Adjusted for as many means as there are phases: 0 on average where there is nothing to tell, and within 2 over
+        the number of cycles where the changes of a whole day are as one.
         """
         left, total, degrees = (np.zeros(self._series[0].shape[1]) for _ in range(3))
         count = np.zeros_like(left)

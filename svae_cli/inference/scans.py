@@ -74,7 +74,7 @@ def condition(layout: Layout, predicted, precision, *, diagonal: bool, parts: in
     Where U J U' is so large that next to it rounding leaves nothing of I, what J says nothing of comes out at random,
     and the filter may be lost within two steps. The potential is then taken in up to ``parts``, a little of it first:
     after that no direction is left in which the rest says as much. ``most`` is what it is about: the largest entry of
-    U J U' in any lane, of a part.
+    U J U' in any lane, of the last part.
     """
     prior = layout.factor(predicted, layout.eye(predicted.shape[-2], predicted.dtype))
     how = _How(layout, diagonal, parts)
@@ -96,7 +96,7 @@ def _at_once(how: _How, factor, precision):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _in_parts(how: _How, factor, precision):
-    """The same; its derivatives, which second derivatives of the whole need, are those of ``_at_once``."""
+    """The same; its derivatives, which second derivatives of the whole need, are those of the loop written out."""
     begin = _nothing_taken(how, factor, precision)
     return jax.lax.while_loop(lambda state: jnp.any(state[3] > 0), lambda state: _taken(how, state, precision), begin)[
         :3
@@ -108,7 +108,14 @@ def _in_parts_forward(how, *args):
 
 
 def _in_parts_backward(how, args, cotangents):
-    return jax.vjp(partial(_at_once, how), *args)[1](cotangents)
+    return jax.vjp(partial(_written_out, how), *args)[1](cotangents)
+
+
+def _written_out(how: _How, factor, precision):
+    state = _nothing_taken(how, factor, precision)
+    for _ in range(how.parts):
+        state = _taken(how, state, precision)
+    return state[:3]
 
 
 _in_parts.defvjp(_in_parts_forward, _in_parts_backward)
@@ -129,8 +136,9 @@ def _taken(how: _How, state, precision):
     eye = layout.eye(factor.shape[-2], factor.dtype)
     said = layout.mt(times_precision(layout, factor, precision, diagonal=how.diagonal), factor)
     most = left * layout.largest(layout.diagonal(said))
-    divided = _too_much(jnp.max(most)) & (taken + 1 < how.parts)
+    divided = _too_much(most) & (taken + 1 < how.parts)
     part = jnp.where(divided, left * jax.lax.rsqrt(jnp.maximum(most, 1)), left)
+    part = jax.lax.stop_gradient(part)  # in the end all are taken, whatever they are
     gain = layout.factor(eye + layout.scaled(part, said), factor)
     return gain.solved, log_det + gain.log_det, jnp.max(most), left - part, taken + 1
 
@@ -172,6 +180,8 @@ def riccati(grid: Grid, *arrays, diagonal: bool) -> Filtered:
         return _riccati(grid, *arrays, diagonal=diagonal, parts=_PARTS)[0]
     at_once, most = _riccati(grid, *arrays, diagonal=diagonal, parts=1)
     in_parts = _too_much(most) | ~jnp.isfinite(most)
+    if grid.axis is not None:  # devices wait for each other in what follows, so all must go the same way
+        in_parts = jax.lax.pmax(in_parts.astype(jnp.int32), grid.axis) > 0
     return jax.lax.cond(in_parts, lambda: _riccati(grid, *arrays, diagonal=diagonal, parts=_PARTS)[0], lambda: at_once)
 
 
@@ -201,7 +211,7 @@ def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
     """(the predicted covariance at the head of every chunk, the largest ``most``)."""
     layout = grid.layout
     dynamics, noise_cov, precision = arrays
-    inner, product, information = _eliminate(grid, start, arrays, diagonal=diagonal, parts=parts)
+    inner, product, information, most = _eliminate(grid, start, arrays, diagonal=diagonal, parts=parts)
     last = [x[0] if x.shape[0] == 1 else x[-1] for x in (dynamics, noise_cov)]
     ends = [grid.heads(jnp.broadcast_to(x, start.shape)) for x in last]
     elements = *ends, *(grid.heads(x) for x in (inner, product, information))
@@ -215,14 +225,14 @@ def _heads_of_riccati(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
 
     # Every chunk holds a copy of the initial covariance; the first chunk's is the chain's.
     predicted, mosts = jax.lax.scan(step, grid.heads(start)[0], elements)[1]
-    return grid.unheads(predicted), jnp.max(mosts)
+    return grid.unheads(predicted), jnp.maximum(most, jnp.max(mosts))
 
 
 def _eliminate(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
     """Each chunk as seen from its first state x, before that state's potential.
 
-    Returns (inner, product, information): given x, the last state has covariance ``inner`` and a mean that moves with
-    ``product``; all potentials of the chunk together weigh x by ``information``.
+    Returns (inner, product, information, most): given x, the last state has covariance ``inner`` and a mean that moves
+    with ``product``; all potentials of the chunk together weigh x by ``information``; the largest ``most``.
     """
     layout, mm, tm, t = grid.layout, grid.layout.mm, grid.layout.tm, grid.layout.t
     moving, join = _varying(arrays)
@@ -234,17 +244,18 @@ def _eliminate(grid: Grid, start, arrays, *, diagonal: bool, parts: int):
         factor, product, information = state
         a, q, j = join(slices)
         product = mm(a, product)
-        factor, root, *_ = condition(layout, _predict(layout, factor, a, q), j, diagonal=diagonal, parts=parts)
+        predicted = _predict(layout, factor, a, q)
+        factor, root, _, most = condition(layout, predicted, j, diagonal=diagonal, parts=parts)
         seen = mm(times_precision(layout, tm(factor, factor), j, diagonal=diagonal), product)
         half, product = mm(root, seen), product - seen
         weighed = times_precision(layout, t(product), j, diagonal=diagonal)
         information = information + mm(weighed, product) + tm(half, half)
-        return (factor, product, information), None
+        return (factor, product, information), most
 
     information = layout.columns(eye, first) if diagonal else jnp.broadcast_to(first, start.shape)
     begin = jnp.zeros_like(start), eye, information
-    factor, product, information = jax.lax.scan(step, begin, moving, length=grid.length - 1)[0]
-    return tm(factor, factor), product, information
+    (factor, product, information), mosts = jax.lax.scan(step, begin, moving, length=grid.length - 1)
+    return tm(factor, factor), product, information, jnp.max(mosts, initial=0)
 
 
 def congruence(grid: Grid, gains, inner, *, reverse: bool):

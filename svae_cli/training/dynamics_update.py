@@ -250,10 +250,13 @@ class ClosedFormDynamics:
         key = jr.fold_in(jr.key(self._seed), step)
         found = _summed(model, batch.values, batch.observed & ~hidden, batch.inputs, batch.steps, key, groups=groups)
         found = jax.tree.map(lambda a: np.asarray(a, np.float64), DynamicsStatistics(**found))
-        before = arrays["statistics"] if step else predicted_statistics(model.dynamics, found)
+        moved, inner, objective = self._inner.step(model, arrays["inner"], step)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found, objective))):
+            return model, arrays, np.nan
+        begun = np.any(arrays["statistics"].windows)
+        before = arrays["statistics"] if begun else predicted_statistics(model.dynamics, found)
         share = (step + _DELAY) ** -_FORGETTING
         mixed = jax.tree.map(lambda old, new: (1 - share) * old + share * new, before, found)
-        moved, inner, objective = self._inner.step(model, arrays["inner"], step)
         moved = eqx.tree_at(lambda m: m.dynamics, moved, fitted_dynamics(mixed, moved.dynamics))
         return moved, {"inner": inner, "statistics": mixed}, objective
 

@@ -39,7 +39,7 @@ from svae_cli.training.validation import Validation, validate
 STAGES = ("em", "em-own", "linear", "full")
 _ROUNDS = 20  # validation rounds a stage
 _TIME_TO_ASK = 0.25  # of the time limit: where EM took more, states are shared
-_MOST_LOST = 10  # steps of the full stage in a row whose objective is not finite: a batch may be lost, a model not
+_MOST_LEFT_OUT = 10  # steps in a row, in one run, whose objective is not finite: a batch may be lost, a model not
 
 
 @dataclass(frozen=True)
@@ -289,18 +289,18 @@ def _descend(
 ) -> Generator[Progress, None, TrainState]:
     """Steps with validation rounds between, until the stage's steps, its patience or the time is used up."""
     plan = state.plan
-    every, lost = max(1, optimizer.steps // _ROUNDS), 0
+    every, left_out = max(1, optimizer.steps // _ROUNDS), 0
     if state.step == 0:
         state, _, _ = _validation_round(state, as_full(state.model), None)
     while state.step < optimizer.steps and state.stale <= plan.settings.patience and not (clock.is_up or _lost(state)):
         model, arrays, objective = optimizer.step(state.model, state.optimizer, state.step)
-        lost, warning = 0 if np.isfinite(objective) else lost + 1, ""
-        if lost:
-            problem = f"the objective became {objective} in step {state.step + 1}"
+        left_out, warning = 0 if np.isfinite(objective) else left_out + 1, ""
+        if left_out:
+            problem = f"the objective or its gradient became {objective} in step {state.step + 1}"
             if state.stage == "linear":
                 yield _left_early(state, clock, optimizer.steps, problem)
                 return state
-            model, arrays, objective, warning = _without_batch(state, problem, lost)
+            model, arrays, objective, warning = _without_batch(state, problem, left_out)
         state = replace(state, model=model, optimizer=arrays, step=state.step + 1, seconds=clock.spent())
         valid, best = None, False
         if state.step % every == 0 or state.step == optimizer.steps:
@@ -312,14 +312,14 @@ def _descend(
     return state
 
 
-def _without_batch(state: TrainState, problem: str, lost: int) -> tuple[SVAE, Any, None, str]:
+def _without_batch(state: TrainState, problem: str, left_out: int) -> tuple[SVAE, Any, None, str]:
     """(model, arrays, objective, warning) where a step is left out, unless too many were; one warning a row."""
-    if lost == _MOST_LOST:
+    if left_out == _MOST_LEFT_OUT:
         raise NumericalError(
-            f"{problem} of stage 'full', as in the {lost - 1} before",
+            f"{problem} of stage 'full', as in the {left_out - 1} before",
             hint="a smaller --learning-rate, or --precision float64; the best model so far is kept",
         )
-    warning = f"{problem} of stage 'full'; what its batch says is left out" if lost == 1 else ""
+    warning = f"{problem} of stage 'full'; what its batch says is left out" if left_out == 1 else ""
     return state.model, state.optimizer, None, warning
 
 

@@ -206,10 +206,10 @@ def _updated(
     )
     count = jnp.maximum(jnp.sum(recipe.scored(observed, hidden)), 1)
     gradient: Any = jax.tree.map(lambda g: -g / count, gradient)
-    finite = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)])
-    value = jnp.where(jnp.all(finite), total / count, jnp.nan)
     if recipe.own_states:
         gradient = _within(Structure.own(values.shape[-1]), gradient, model.dynamics, jnp.asarray(share, values.dtype))
+    finite = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(gradient)])
+    value = jnp.where(jnp.all(finite), total / count, jnp.nan)
     updates, arrays = recipe.transform.update(gradient, arrays, parameters)
     model = eqx.combine(eqx.apply_updates(parameters, updates), rest)
     if recipe.learns_noise:

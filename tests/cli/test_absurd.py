@@ -107,8 +107,8 @@ def test_a_training_that_leaves_the_finite_numbers_exits_with_5_and_keeps_the_la
     found = svae("train", str(trained / "d.h5"), "-o", "m.svae", "-q", *options, *wild, cwd=tmp_path)
     assert found.returncode == 5
     warned, *error = found.stderr.splitlines()
-    assert warned.startswith("warning: the objective became nan in step ")
-    assert error[0].startswith("svae: the objective became nan in step ")
+    assert warned.startswith("warning: the objective or its gradient became nan in step ")
+    assert error[0].startswith("svae: the objective or its gradient became nan in step ")
     assert error[1].startswith("try: a smaller --learning-rate")
     assert svae("impute", "m.svae", str(trained / "d.h5"), "-o", "f.h5", cwd=tmp_path).returncode == 0
     with h5py.File(tmp_path / "f.h5") as file:

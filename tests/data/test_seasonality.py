@@ -108,6 +108,17 @@ def test_a_week_that_slow_changes_hide_is_told_by_its_phases(swing, expected):
     assert (found.steps, found.within) == expected
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_days_that_go_up_and_down_by_chance_make_no_week_of_ten(seed):
+    """A day is as one: its hours are no evidence for each other."""
+    rng, days = np.random.default_rng(seed), 70
+    hour = np.arange(24 * days)[:, None]
+    values = np.sin(2 * np.pi * hour / 24) + rng.standard_normal((days, 8)).repeat(24, axis=0)
+    values[24:] += 0.2 * values[:-24]
+    found = found_in(SeriesSet.from_arrays([values + 0.3 * rng.standard_normal(values.shape)]), (24.0,))
+    assert (found.steps, found.within) == (24, 0)
+
+
 def test_a_week_among_channels_of_noise_is_kept():
     noise = np.random.default_rng(9).standard_normal((24 * 7 * 16, 9))
     data = SeriesSet.from_arrays([np.concatenate([week(channels=1).read(0), noise], axis=1)])

@@ -66,6 +66,33 @@ def test_eight_devices_give_the_numbers_of_one():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
+def test_devices_that_meet_a_precise_value_wait_for_no_other():
+    """As on accelerators: whether potentials are taken in parts is for all devices to know."""
+    script = """
+        import jax
+        import jax.numpy as jnp, numpy as np
+        from jax.sharding import Mesh
+        from svae_cli.inference import LinearGaussianPrior, Potential, scans, smooth, smooth_sharded
+        from tests.inference.problems import make_problem
+
+        scans._loops_at_will = lambda: False
+        mesh = Mesh(np.array(jax.devices()), ("time",))
+        prior, precision, shift = make_problem(0, 32, 2, diagonal=False, varying=False)
+        precision[24] *= 1e9
+        shift[24] *= 1e9
+        model = LinearGaussianPrior(*(jnp.asarray(x, jnp.float32) for x in prior.values()))
+        potential = Potential(jnp.asarray(precision, jnp.float32), jnp.asarray(shift, jnp.float32))
+        one = jax.jit(smooth)(model, potential)
+        two = jax.jit(lambda p, q: smooth_sharded(p, q, mesh))(model, potential)
+        np.testing.assert_allclose(one.means, two.means, rtol=1e-2, atol=1e-3)
+    """
+    env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of dynamax's own imports
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")  # which its escapes are from Python 3.12 on
 def test_dynamax_smooths_alike():

@@ -19,6 +19,7 @@ from svae_cli.models.build import linear_model
 from svae_cli.models.dynamics import Dynamics
 from svae_cli.models.posteriors import Chain, ChainPosterior
 from svae_cli.models.posteriors.recurrent import PathPosterior
+from svae_cli.training import dynamics_update
 from svae_cli.training.dynamics_update import (
     ClosedFormDynamics,
     DynamicsStatistics,
@@ -207,6 +208,24 @@ def test_the_gradient_leaves_dynamics_alone_but_not_the_rest():
     moved = {"/".join(map(str, path)) for path, leaf in jax.tree_util.tree_flatten_with_path(adam)[0] if np.ndim(leaf)}
     assert any("decoder" in name for name in moved)
     assert not any("dynamics" in name for name in moved)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_a_batch_whose_statistics_are_not_finite_is_left_out(lost, monkeypatch):
+    true, calls, begun = dynamics_update._summed, [], []
+
+    def failing(*args, **options):
+        calls.append(len(calls))
+        found = true(*args, **options)
+        return {name: a * np.nan for name, a in found.items()} if calls[-1] == lost else found
+
+    monkeypatch.setattr(dynamics_update, "_summed", failing)
+    start = dynamics_update.predicted_statistics
+    monkeypatch.setattr(dynamics_update, "predicted_statistics", lambda *a: begun.append(calls[-1]) or start(*a))
+    progress = list(fit(SeriesSet.from_arrays(list(turned_series(16, 16))), QUICK))
+    assert [(p.report.stage, p.report.step) for p in progress if p.report.warning] == [("full", lost + 1)]
+    assert begun == [1 if lost == 0 else 0]  # what was learned before is begun with, not one batch
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(progress[-1].state.model) if np.ndim(leaf))
 
 
 @pytest.mark.parametrize("changes", [{"objective": "predictive"}, {"season": 12}, {"residual_chains": "on"}])

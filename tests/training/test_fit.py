@@ -275,7 +275,7 @@ def test_a_batch_whose_objective_is_not_finite_is_left_out_and_ten_in_a_row_end_
     if len(lost) < 10:
         assert found[-1].report.step == found[-1].report.steps > max(lost)
     else:
-        assert "nan in step 12 of stage 'full', as in the 9 before" in error
+        assert "gradient became nan in step 12 of stage 'full', as in the 9 before" in error
     assert bool(error) == (len(lost) == 10)
 
 
