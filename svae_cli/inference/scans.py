@@ -98,9 +98,8 @@ def _at_once(how: _How, factor, precision):
 def _in_parts(how: _How, factor, precision):
     """The same; its derivatives, which second derivatives of the whole need, are those of the loop written out."""
     begin = _nothing_taken(how, factor, precision)
-    return jax.lax.while_loop(lambda state: jnp.any(state[3] > 0), lambda state: _taken(how, state, precision), begin)[
-        :3
-    ]
+    end = jax.lax.while_loop(lambda state: jnp.any(state[3] > 0), lambda state: _taken(how, state, precision), begin)
+    return end[:3]
 
 
 def _in_parts_forward(how, *args):
