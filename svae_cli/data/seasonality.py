@@ -207,24 +207,12 @@ class _Changes:
         Adjusted for as many means as there are phases: 0 on average where there is nothing to tell, and within 2 over
         the number of cycles where the changes of a whole day are as one.
         """
-        left, total, degrees = (np.zeros(self._series[0].shape[1]) for _ in range(3))
-        count = np.zeros_like(left)
-        for values in self._series:
-            change = values[shorter:] - values[:-shorter]
-            cycles = change[: len(change) // lag * lag].reshape(len(change) // lag, lag, change.shape[1])
-            known = ~np.isnan(cycles)
-            often = known.sum(axis=0)
-            cycles = np.where(known & (often >= 2), cycles, np.nan)
-            kept = np.where(often >= 2, often, 0)
-            means = np.nansum(cycles, axis=0) / np.maximum(kept, 1)
-            mean = np.nansum(cycles, axis=(0, 1)) / np.maximum(kept.sum(axis=0), 1)
-            left += np.nansum((cycles - means) ** 2, axis=(0, 1))
-            total += np.nansum((cycles - mean) ** 2, axis=(0, 1))
-            degrees += (kept - (kept > 0)).sum(axis=0)
-            count += kept.sum(axis=0)
-        enough = (degrees > 0) & (total > 0)
-        share = 1 - (left / np.maximum(degrees, 1)) / (np.where(enough, total, 1.0) / np.maximum(count - 1, 1))
-        return np.where(enough, share, 0.0)
+        changes = [values[shorter:] - values[:-shorter] for values in self._series if len(values) > shorter]
+        left, total, means = np.sum([_left_by_phase(change, lag) for change in changes], axis=0)
+        count = np.sum([(~np.isnan(change)).sum(axis=0) for change in changes], axis=0)
+        enough = (count > means) & (total > 0)
+        of_total = np.where(enough, total, 1.0) / np.maximum(count - 1, 1)
+        return np.where(enough, 1 - left / np.maximum(count - means, 1) / of_total, 0.0)
 
     def better_of(self, lag: int, other: int) -> float:
         """The mean over channels of the change over that of two lags after which each of them changes less."""
@@ -263,7 +251,7 @@ def _by_phase(series: list[Float[np.ndarray, "time channel"]], longest: float) -
     gains = {}
     most = min(int(longest), int(count / (_CHANGES * len(series))))
     for period in range(_SHORTEST, most + 1):
-        left, total = np.sum([_left_by_phase(c, period) for c in changes], axis=0)
+        left, total, _ = np.sum([_left_by_phase(c, period) for c in changes], axis=(0, 2))
         if total > 0:
             explained = np.log(total / max(left, _EXACT * total))
             gains[period] = count * explained - len(series) * (period - 1) * np.log(count)
@@ -271,15 +259,18 @@ def _by_phase(series: list[Float[np.ndarray, "time channel"]], longest: float) -
     return (float(best),) if best and gains[best] > _STRONG else ()
 
 
-def _left_by_phase(changes: Float[np.ndarray, "time channel"], period: int) -> tuple[float, float]:
-    """Sums of squares of what means by phase leave of each channel's changes, and of what one mean does."""
-    padded = np.full((-(-len(changes) // period) * period, changes.shape[1]), np.nan)
+def _left_by_phase(changes: Float[np.ndarray, "time channel"], period: int) -> Float[np.ndarray, "3 channel"]:
+    """Sums of squares of what means by phase leave of each channel's changes, of what one mean leaves; such phases."""
+    count = -(-len(changes) // period)
+    padded = np.full((count * period, changes.shape[1]), np.nan)
     padded[: len(changes)] = changes
-    cycles = padded.reshape(-1, period, changes.shape[1])
+    cycles = padded.reshape(count, period, changes.shape[1])
     known = ~np.isnan(cycles)
-    means = np.nansum(cycles, axis=0) / np.maximum(known.sum(axis=0), 1)
-    mean = np.nansum(changes, axis=0) / np.maximum(known.sum(axis=(0, 1)), 1)
-    return float(np.nansum((cycles - means) ** 2)), float(np.nansum((changes - mean) ** 2))
+    often = known.sum(axis=0)
+    means = np.nansum(cycles, axis=0) / np.maximum(often, 1)
+    mean = np.nansum(changes, axis=0) / np.maximum(often.sum(axis=0), 1)
+    left, total = np.nansum((cycles - means) ** 2, axis=(0, 1)), np.nansum((changes - mean) ** 2, axis=0)
+    return np.stack([left, total, (often > 0).sum(axis=0)])
 
 
 def _running_median(power: np.ndarray) -> np.ndarray:
